@@ -1,0 +1,46 @@
+"""``privfin predict``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EPILOG = """Examples:
+
+  privfin predict runs/a --image X.png
+
+  privfin predict runs/a --text "heart size is enlarged" --json"""
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run directory of a finished run.")],
+    image: Annotated[Path | None, typer.Option(help="A chest X-ray, PNG or JPEG.")] = None,
+    text: Annotated[str | None, typer.Option(help="The report's text.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Score one study with whichever modality is there; the other is imputed."""
+    from privfin.federation.prediction import predict_study
+    from privfin.runs import load_run
+
+    opened = load_run(run)
+    scores = predict_study(opened, image=image, text=text)
+    claim = str(opened.manifest["claim"])
+    if as_json:
+        typer.echo(json.dumps({"claim": claim, "scores": scores}, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"Scores from {run}", title_justify="left")
+    table.add_column("label")
+    table.add_column("score", justify="right")
+    for name, score in sorted(scores.items(), key=lambda item: -item[1]):
+        table.add_row(name, f"{score:.3f}")
+    console = Console()
+    console.print(table)
+    if claim != "dp":
+        console.print(f"!!! {claim} !!!", style="bold red", highlight=False)
+    console.print("Research use only: not a medical device.", highlight=False)

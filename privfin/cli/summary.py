@@ -1,0 +1,149 @@
+"""Tables for people: the plan before training and the result after it, at most 80 columns wide."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from privfin.cli.display import human_bytes, human_epsilon
+from privfin.config import RunConfig
+from privfin.evaluation.cells import CellResult
+from privfin.federation.plan import SitePlan, TrainingPlan
+from privfin.federation.statement import claim
+
+
+def warn_if_not_private(console: Console, config: RunConfig) -> None:
+    """Say loudly when a run gives no guarantee."""
+    text = claim(config)
+    if text != "dp":
+        console.print(f"!!! {text} !!!", style="bold red", highlight=False)
+    if config.crypto.encryption == "none":
+        console.print(
+            "!!! encryption is off: the coordinator can read every update !!!",
+            style="bold red",
+            highlight=False,
+        )
+
+
+def _groups(plan: TrainingPlan) -> list[list[SitePlan]]:
+    """Neighbouring sites with the same figures, to keep the table short."""
+    groups: list[list[SitePlan]] = []
+    for site in plan.sites:
+        if groups and _figures(groups[-1][0]) == _figures(site):
+            groups[-1].append(site)
+        else:
+            groups.append([site])
+    return groups
+
+
+def _figures(site: SitePlan) -> tuple[object, ...]:
+    return (site.modalities, site.patients, site.noise_multiplier, site.delta, site.epsilon)
+
+
+def _names(group: list[SitePlan]) -> str:
+    return group[0].name if len(group) == 1 else f"{group[0].name} .. {group[-1].name}"
+
+
+def print_plan(console: Console, config: RunConfig, plan: TrainingPlan) -> None:
+    """The plan: noise, steps and epsilon of each site, and the bytes of a round."""
+    table = Table(title="Plan", title_justify="left")
+    for name in ("site", "holds"):
+        table.add_column(name, overflow="fold")
+    for name in ("patients", "q", "sigma", "steps", "delta", "epsilon"):
+        table.add_column(name, justify="right")
+    for group in _groups(plan):
+        site = group[0]
+        table.add_row(
+            _names(group),
+            "+".join(site.modalities),
+            f"{site.patients}",
+            f"{site.sampling_rate:.3f}",
+            f"{site.noise_multiplier:.3f}",
+            f"{site.steps}",
+            f"{site.delta:.1e}",
+            human_epsilon(site.epsilon),
+        )
+    console.print(table)
+    up, sites = plan.bytes_up, len(plan.sites)
+    console.print(
+        f"{plan.parameters} parameters, {plan.rounds} rounds of {plan.local_steps} steps; a round "
+        f"sends {human_bytes(up)} up and {human_bytes(plan.bytes_down)} down a site "
+        f"({human_bytes((up + plan.bytes_down) * sites)} in all, "
+        f"{up / plan.parameters:.1f} bytes a parameter)",
+        highlight=False,
+    )
+    console.print(_target(config), highlight=False)
+
+
+def _target(config: RunConfig) -> str:
+    if not config.privacy.is_private:
+        return "Target: none (epsilon = inf)"
+    delta = config.privacy.delta
+    shown = "min(1e-5, 0.1/patients)" if delta == "auto" else f"{delta:g}"
+    return (
+        f"Target: epsilon {config.privacy.epsilon:g}, delta {shown}, for one patient more or "
+        "less at a site"
+    )
+
+
+def print_result(
+    console: Console,
+    config: RunConfig,
+    plan: TrainingPlan,
+    cells: dict[str, CellResult],
+    privacy: dict[str, Any],
+    traffic: tuple[int, int],
+    path: str,
+) -> None:
+    """The result: AUROC per cell, what was spent, what was sent, where it is, what comes next."""
+    percent = f"{100 * config.evaluation.confidence:g} %"
+    table = Table(title="Held-out patients", title_justify="left")
+    table.add_column("available")
+    table.add_column("records", justify="right")
+    table.add_column("labels", justify="right")
+    table.add_column("macro AUROC", justify="right")
+    table.add_column(f"{percent} interval", justify="right")
+    for name, cell in cells.items():
+        low, high = cell.macro_auroc_low, cell.macro_auroc_high
+        table.add_row(
+            name,
+            f"{cell.records}",
+            f"{len(cell.labels) - len(cell.left_out)}/{len(cell.labels)}",
+            _number(cell.macro_auroc),
+            f"{_number(low)} to {_number(high)}",
+        )
+    console.print(table)
+    by_name = {entry["site"]: entry for entry in privacy["sites"]}
+    budget = Table(title="Privacy of a patient, by site", title_justify="left")
+    for name in ("site", "holds"):
+        budget.add_column(name, overflow="fold")
+    for name in ("epsilon", "target", "delta", "sigma", "steps"):
+        budget.add_column(name, justify="right")
+    for group in _groups(plan):
+        entry = by_name[group[0].name]
+        budget.add_row(
+            _names(group),
+            "+".join(group[0].modalities),
+            human_epsilon(float(entry["epsilon"])),
+            f"{config.privacy.epsilon:g}",
+            f"{entry['delta']:.1e}",
+            f"{entry['noise_multiplier']:.3f}",
+            f"{entry['steps']}",
+        )
+    console.print(budget)
+    warn_if_not_private(console, config)
+    up, down = traffic
+    console.print(
+        f"Sent: {human_bytes(up)} up, {human_bytes(down)} down over all sites.\n"
+        f"Files: {path}/ (model.safetensors, metrics.json, privacy.json, manifest.json)\n"
+        f"Next: privfin predict {path} --image X.png --text \"...\"",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"

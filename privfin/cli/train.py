@@ -1,0 +1,248 @@
+"""``privfin train``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from privfin.config import RunConfig, load_config, parse_override
+from privfin.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from privfin.federation.plan import TrainingPlan
+    from privfin.federation.training_run import Result
+    from privfin.runs import Run
+
+EPILOG = """Examples:
+
+  privfin train --epsilon 8
+
+  privfin train --epsilon 3 --modalities 8:0:2 --out runs/a
+
+  privfin train configs/covid-cxr.toml --data-root /data/covid-chestxray
+
+  privfin train --dry-run --set training.rounds=50
+
+  privfin train --resume --out runs/a
+
+Exit codes: 0 done, 1 failed, 2 bad input (nothing was changed), 3 over the privacy budget, 6 a
+message was refused, 130 interrupted (continue with --resume)."""
+
+
+def train(
+    config: Annotated[
+        Path | None, typer.Argument(help="Configuration in TOML; the built-in one if left out.")
+    ] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(help="Privacy budget of the whole run; inf trains without DP.")
+    ] = None,
+    delta: Annotated[
+        str | None, typer.Option(help="Failure probability, or auto: min(1e-5, 0.1/patients).")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(help="Number of rounds.")] = None,
+    sites: Annotated[int | None, typer.Option(help="Number of sites.")] = None,
+    modalities: Annotated[
+        str | None, typer.Option(help="Sites with image only : text only : both, e.g. 4:4:2.")
+    ] = None,
+    imputer: Annotated[str | None, typer.Option(help="fin, zero or zero-fair.")] = None,
+    encryption: Annotated[str | None, typer.Option(help="bfv (with masks) or none.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory to make; runs/NAME-TIME if left out.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any option, as section.key=value.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run at --out.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan without touching data.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the plan or the result as JSON.")
+    ] = False,
+) -> None:
+    """Train a federated model under patient-level differential privacy."""
+    overrides: list[tuple[str, Any]] = [parse_override(text) for text in set_ or []]
+    named = {
+        "privacy.epsilon": epsilon,
+        "privacy.delta": _delta(delta),
+        "training.rounds": rounds,
+        "federation.sites": sites,
+        "federation.modalities": modalities,
+        "model.imputer": imputer,
+        "crypto.encryption": encryption,
+        "data.root": data_root,
+        "data.skip_bad": True if skip_bad else None,
+    }
+    overrides += [(key, value) for key, value in named.items() if value is not None]
+    if resume:
+        if out is None:
+            raise ConfigError("--resume needs --out RUN: which run to go on with")
+        if dry_run:
+            raise ConfigError("--resume and --dry-run do not go together")
+        _resume(out, config, overrides, data_root, as_json)
+        return
+    settings = load_config(config, overrides)
+    if settings.federation.site and sites is not None:
+        raise ConfigError(
+            "--sites has no effect: the configuration names its sites in [[federation.site]]"
+        )
+    if dry_run:
+        _show_plan(settings, as_json)
+        return
+    _new_run(settings, out or _default_out(settings), as_json)
+
+
+def _delta(text: str | None) -> str | float | None:
+    if text is None or text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"--delta '{text}' must be a number or auto") from None
+
+
+def _default_out(config: RunConfig) -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{config.data.source}-eps{config.privacy.epsilon:g}-{stamp}"
+
+
+def _console(as_json: bool) -> Console:
+    """Where people read: standard output, or standard error beside JSON."""
+    from rich.console import Console
+
+    console = Console(stderr=as_json)
+    # Without a terminal there is no width to fit; a fixed one keeps the tables whole.
+    return console if console.is_terminal else Console(stderr=as_json, width=80)
+
+
+def _show_plan(config: RunConfig, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from privfin.cli.summary import print_plan, warn_if_not_private
+    from privfin.federation.plan import declared_sites, make_plan
+    from privfin.files import jsonable
+
+    plan = make_plan(config, declared_sites(config))
+    if as_json:
+        typer.echo(json.dumps(jsonable({**asdict(plan), "parameters": plan.parameters}), indent=2))
+        return
+    console = _console(as_json)
+    warn_if_not_private(console, config)
+    print_plan(console, config, plan)
+
+
+def _new_run(config: RunConfig, out: Path, as_json: bool) -> None:
+    from privfin.errors import UserInputError
+
+    if out.exists():
+        raise UserInputError(
+            f"{out} exists: choose another --out, or continue that run with --resume --out {out}"
+        )
+    _work(config, out, None, as_json)
+
+
+def _resume(
+    out: Path,
+    path: Path | None,
+    overrides: list[tuple[str, Any]],
+    data_root: Path | None,
+    as_json: bool,
+) -> None:
+    from privfin.runs import check_same_config, load_run
+
+    run = load_run(out)
+    config = run.config
+    if path is not None or any(key != "data.root" for key, _ in overrides):
+        given = load_config(path, overrides)
+        check_same_config(run, given)
+        data_root = given.data.root
+    if run.is_finished:
+        raise ConfigError(f"{out} has finished: there is nothing to resume")
+    if data_root is not None:
+        config = config.model_copy(
+            update={"data": config.data.model_copy(update={"root": data_root})}
+        )
+    _work(config, out, run, as_json)
+
+
+def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool) -> None:
+    import torch
+
+    from privfin.cli.display import TrainingDisplay
+    from privfin.cli.stopping import stop_on_interrupt
+    from privfin.cli.summary import warn_if_not_private
+    from privfin.federation.plan import make_plan
+    from privfin.federation.prepare import prepare
+    from privfin.federation.training_run import check_same_data, complete_run, start_run
+
+    console = _console(as_json)
+    warn_if_not_private(console, config)
+    display = TrainingDisplay(console)
+    with display:
+        data = prepare(config, display.stage)
+        torch.set_num_threads(1)  # the rows of one step are too few to share between cores
+        for notice in data.notices:
+            display.note(f"note: {notice}")
+        plan = make_plan(config, data.declarations)
+        if run is None:
+            run = start_run(out, config, plan, data)
+        else:
+            check_same_data(run, data)
+            run.record("resumed")
+        saved = run.last_checkpoint()
+        first = saved.round if saved else 0
+        display.begin_rounds(plan.rounds, len(plan.sites), _worst_epsilons(config, plan), first)
+        with run.lock(), stop_on_interrupt(display.note) as asked:
+            result = complete_run(run, config, data, observer=display, should_stop=asked)
+    if result is None:
+        typer.echo(
+            f"privfin: stopped; go on with: privfin train --resume --out {out}", file=sys.stderr
+        )
+        raise typer.Exit(130)
+    _report(console, config, result, as_json)
+
+
+def _worst_epsilons(config: RunConfig, plan: TrainingPlan) -> list[float] | None:
+    """Epsilon after each round, the largest over the sites."""
+    if not config.privacy.is_private:
+        return None
+    from privfin.privacy.accounting import epsilon_after
+
+    steps = [plan.local_steps * (i + 1) for i in range(plan.rounds)]
+    kinds = {(s.noise_multiplier, s.sampling_rate, s.delta): s for s in plan.sites}
+    columns = [epsilon_after(s.event(0), s.delta, steps) for s in kinds.values()]
+    return [max(values) for values in zip(*columns, strict=True)]
+
+
+def _report(console: Console, config: RunConfig, result: Result, as_json: bool) -> None:
+    from privfin.cli.summary import print_result
+    from privfin.files import jsonable
+
+    sent = [e for e in result.run.events() if e["event"] == "round-finished"]
+    traffic = (sent[-1]["up"], sent[-1]["down"]) if sent else (0, 0)
+    if as_json:
+        content = {
+            "run": str(result.run.path),
+            "claim": result.privacy["claim"],
+            "cells": {name: cell.to_dict() for name, cell in result.cells.items()},
+            "privacy": result.privacy,
+            "bytes": {"up": traffic[0], "down": traffic[1]},
+        }
+        typer.echo(json.dumps(jsonable(content), indent=2))
+        return
+    path = str(result.run.path)
+    print_result(console, config, result.plan, result.cells, result.privacy, traffic, path)
+

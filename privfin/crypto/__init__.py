@@ -1,0 +1,1 @@
+"""Quantisation, packing, masks, encryption, keys and signed envelopes."""

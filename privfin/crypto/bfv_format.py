@@ -1,0 +1,162 @@
+"""What an honest BFV context and ciphertext look like, byte for byte, apart from their numbers.
+
+The reference is made in this process, once for each packing, from the parameters alone. What
+others send must agree with it in everything but key and ciphertext coefficients, and those must
+be reduced, before TenSEAL parses a byte of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import tenseal
+
+from privfin.crypto import wire
+from privfin.crypto.pack import POLY_DEGREE, Packing
+from privfin.errors import ProtocolError
+
+COEFF_MODULUS_BITS = (60, 60)
+"""Bits of the two primes: 120 in all, below the 218 that N = 8192 allows at 128-bit security
+(homomorphicencryption.org standard). The second is only ever used for keys."""
+
+CIPHERTEXT_MODULUS = 1_152_921_504_606_748_673
+"""q, the modulus of ciphertext coefficients: the second largest 60-bit prime = 1 modulo 2N."""
+
+CIPHERTEXT_BYTES = 131_208
+"""Length of every serialised ciphertext: two polynomials of N coefficients of 8 bytes, and 136."""
+
+_MAX_CONTEXT_BYTES = 1 << 20
+
+_META = 97
+"""Bytes in front of the coefficients of a saved SEAL ciphertext or public key."""
+
+_SECRET_META = 72
+"""The same for a saved secret key."""
+
+_FRAME = 28
+"""Bytes in front of those: SEAL header, Zstandard frame header and first block header."""
+
+
+def new_context(packing: Packing) -> tenseal.Context:
+    """A fresh BFV context with all keys (Fan and Vercauteren 2012), one thread."""
+    return tenseal.context(
+        tenseal.SCHEME_TYPE.BFV,
+        POLY_DEGREE,
+        plain_modulus=packing.modulus,
+        coeff_mod_bit_sizes=list(COEFF_MODULUS_BITS),
+        n_threads=1,
+    )
+
+
+def context_bytes(context: tenseal.Context, *, secret: bool) -> bytes:
+    """Parameters and public key, and the secret key if asked; never evaluation keys."""
+    return bytes(
+        context.serialize(
+            save_public_key=True,
+            save_secret_key=secret,
+            save_galois_keys=False,
+            save_relin_keys=False,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """The constant parts of contexts and ciphertexts of one packing."""
+
+    parameters: bytes
+    options: tuple[int | bytes, int | bytes]
+    public_head: bytes
+    secret_head: bytes
+    ciphertext_head: bytes
+
+
+@lru_cache(maxsize=8)
+def _reference(packing: Packing) -> _Reference:
+    # The keys made here are thrown away: only what does not depend on them is kept.
+    context = new_context(packing)
+    parameters, public, secret = _context_parts(context_bytes(context, secret=True), secret=True)
+    key, *options = wire.read_message(public, (1, 2, 3), "public key")
+    vector = tenseal.bfv_vector(context, [0] * POLY_DEGREE).serialize()
+    return _Reference(
+        parameters=parameters,
+        options=(options[0], options[1]),
+        public_head=wire.read_bytes(key, "public key")[: _FRAME + _META],
+        secret_head=_secret_key(secret)[: _FRAME + _SECRET_META],
+        ciphertext_head=wire.read_vector(vector, POLY_DEGREE)[: _FRAME + _META],
+    )
+
+
+def _context_parts(data: bytes, *, secret: bool) -> tuple[bytes, bytes, bytes]:
+    """Parameters, public section and secret section (empty if not asked) of a context."""
+    what = "encryption context"
+    numbers = (1, 2, 3) if secret else (1, 2)
+    parts = [wire.read_bytes(v, what) for v in wire.read_message(data, numbers, what)]
+    return parts[0], parts[1], parts[2] if secret else b""
+
+
+def _secret_key(section: bytes) -> bytes:
+    (key,) = wire.read_message(section, (1,), "secret key")
+    return wire.read_bytes(key, "secret key")
+
+
+def _is_object(data: bytes, head: bytes, meta: int, numbers: int, what: str) -> bool:
+    """Whether ``data`` starts like ``head`` and holds ``numbers`` 8-byte numbers after it."""
+    return data.startswith(head) and len(wire.read_seal(data, what)) == meta + 8 * numbers
+
+
+def check_context(data: bytes, packing: Packing, *, secret: bool) -> None:
+    """Refuse context bytes other than parameters, public key and, if ``secret``, secret key.
+
+    Raises:
+        ProtocolError: a secret key where none belongs or none where one does, evaluation keys,
+            other parameters than those of ``packing``, or any other structure.
+    """
+    if len(data) > _MAX_CONTEXT_BYTES:
+        raise ProtocolError(f"encryption context: {len(data)} bytes is too long")
+    if not secret and any(number == 3 for number, _ in wire.read_fields(data)):
+        raise ProtocolError("the public encryption context holds a secret key; it is refused")
+    known = _reference(packing)
+    parameters, public, section = _context_parts(data, secret=secret)
+    if parameters != known.parameters:
+        raise ProtocolError(f"encryption context: not the parameters of packing {packing.name}")
+    key, *options = wire.read_message(public, (1, 2, 3), "public key")
+    primes = len(COEFF_MODULUS_BITS)
+    if tuple(options) != known.options or not _is_object(
+        wire.read_bytes(key, "public key"),
+        known.public_head,
+        _META,
+        2 * primes * POLY_DEGREE,
+        "public key",
+    ):
+        raise ProtocolError("encryption context: not a public key of the expected kind")
+    if secret and not _is_object(
+        _secret_key(section), known.secret_head, _SECRET_META, primes * POLY_DEGREE, "secret key"
+    ):
+        raise ProtocolError("encryption context: not a secret key of the expected kind")
+
+
+def check_ciphertext(blob: bytes, packing: Packing) -> None:
+    """Refuse bytes that are not one fresh or summed ciphertext of N slots.
+
+    Only the values of the coefficients, each below q, are free; everything else must be what
+    this library writes itself.
+
+    Raises:
+        ProtocolError: any difference.
+    """
+    if len(blob) != CIPHERTEXT_BYTES:
+        raise ProtocolError(f"ciphertext: {len(blob)} bytes instead of {CIPHERTEXT_BYTES}")
+    ciphertext = wire.read_vector(blob, POLY_DEGREE)
+    head = _reference(packing).ciphertext_head
+    if not _is_object(ciphertext, head, _META, 2 * POLY_DEGREE, "ciphertext"):
+        raise ProtocolError(f"ciphertext: not one of packing {packing.name}")
+    content = wire.read_seal(ciphertext, "ciphertext")
+    coefficients = np.frombuffer(content, dtype="<u8", offset=_META)
+    if int(coefficients.max()) >= CIPHERTEXT_MODULUS:
+        raise ProtocolError("ciphertext: a coefficient is out of range")
+    if not coefficients[POLY_DEGREE:].any():
+        # SEAL calls it transparent: it hides nothing, and adding it may fail half way.
+        raise ProtocolError("ciphertext: it is not encrypted at all")

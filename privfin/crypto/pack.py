@@ -1,0 +1,159 @@
+"""Several small integers in one plaintext slot, so that one encrypted addition sums them all.
+
+A slot holds ``fields`` integers of ``field_bits`` bits side by side. Slots add modulo the plain
+modulus t of BFV, so a sum of packed slots is exact as long as no field spills into its neighbour
+and the whole stays below t. t is the largest prime below 2^(fields*field_bits) that allows
+batching (t = 1 modulo 2N, N = 8192). It is a little below that power of two, so full fields would
+wrap: :meth:`Packing.largest_cohort` therefore bounds the packed sum against t itself, not
+against the power of two. A prime one bit longer would avoid the bound and cost one bit of noise
+budget; no cohort is lost without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from privfin.errors import ConfigError, PlanError, nearest
+
+POLY_DEGREE = 8192
+"""N: coefficients of the ciphertext ring, and slots of one ciphertext."""
+
+DATA_SLOTS = POLY_DEGREE - 1
+"""Slots of one ciphertext that carry values."""
+
+MAX_SUMMANDS = 64
+"""Most ciphertexts in one sum. A sum of 64 fresh ciphertexts leaves at least 4 bits of noise
+margin in both layouts (measured, see ``bfv``)."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """A named layout of fields in a slot. Make one with :meth:`named`.
+
+    Args:
+        name: ``"2x20"`` or ``"3x15"``.
+        fields: integers in a slot.
+        field_bits: bits of a field, headroom included.
+        modulus: the plain modulus t.
+    """
+
+    name: str
+    fields: int
+    field_bits: int
+    modulus: int
+
+    @classmethod
+    def named(cls, name: str) -> Packing:
+        """The layout called ``name``; ConfigError if there is none."""
+        if name not in LAYOUTS:
+            raise ConfigError(
+                f"unknown packing '{name}' (choose from {', '.join(sorted(LAYOUTS))})"
+                f"{nearest(name, LAYOUTS)}"
+            )
+        return LAYOUTS[name]
+
+    def slots(self, n_values: int) -> int:
+        """How many slots ``n_values`` values fill."""
+        return -(-n_values // self.fields)
+
+    def masked_slots(self, n_values: int) -> int:
+        """Slots of a whole update of ``n_values`` values: the length of its mask.
+
+        A multiple of 8192; the last slot of every ciphertext is a check that carries no value
+        (see ``secure_sum``).
+        """
+        return -(-self.slots(n_values) // DATA_SLOTS) * POLY_DEGREE
+
+    def pack(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """Pack values (n,) in [0, 2^field_bits) into slots (ceil(n / fields),) in [0, t).
+
+        Raises:
+            ValueError: not one-dimensional, or a value too large for a field or the modulus.
+        """
+        if values.ndim != 1:
+            raise ValueError(f"values to pack must have one dimension, got {values.ndim}")
+        if values.size and int(values.max()) >> self.field_bits:
+            raise ValueError(f"a value does not fit a field of {self.field_bits} bits")
+        count = self.slots(values.size)
+        padded = np.zeros(count * self.fields, dtype=np.int64)
+        padded[: values.size] = values.astype(np.int64)
+        slots = np.zeros(count, dtype=np.int64)
+        for field, column in enumerate(padded.reshape(self.fields, count)):
+            slots += column << (field * self.field_bits)
+        if count and int(slots.max()) >= self.modulus:
+            raise ValueError(f"a packed slot reaches the plain modulus {self.modulus}")
+        return slots
+
+    def unpack(self, slots: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.uint64]:
+        """The first ``n`` field sums of packed ``slots``: the inverse of :meth:`pack`.
+
+        Args:
+            slots: (ceil(n / fields),) integers in [0, t).
+            n: number of values.
+
+        Raises:
+            ValueError: the number of slots does not belong to ``n``, or a slot is out of range.
+        """
+        if slots.shape != (self.slots(n),):
+            raise ValueError(f"{n} values need {self.slots(n)} slots, got shape {slots.shape}")
+        if slots.size and (slots.min() < 0 or int(slots.max()) >= self.modulus):
+            raise ValueError("a slot lies outside [0, plain modulus)")
+        low = (1 << self.field_bits) - 1
+        columns = [(slots >> (field * self.field_bits)) & low for field in range(self.fields)]
+        return np.concatenate(columns)[:n].astype(np.uint64)
+
+    def largest_cohort(self, value_bits: int) -> int:
+        """The most sites whose values of ``value_bits`` bits sum exactly (0 if none).
+
+        Three conditions hold up to it: no field spills over, the packed sum stays below t, and
+        the ciphertext noise leaves a margin (:data:`MAX_SUMMANDS`).
+        """
+        top = (1 << value_bits) - 1
+        ones = sum(1 << (field * self.field_bits) for field in range(self.fields))
+        by_field: int = (2**self.field_bits - 1) // top
+        by_modulus: int = (self.modulus - 1) // (top * ones)
+        return min(by_field, by_modulus, MAX_SUMMANDS)
+
+    def largest_value_bits(self, sites: int) -> int:
+        """The most bits a value may have for ``sites`` sites (0 if none)."""
+        fitting = [b for b in range(1, self.field_bits + 1) if self.largest_cohort(b) >= sites]
+        return max(fitting, default=0)
+
+    def check_headroom(self, sites: int, value_bits: int) -> None:
+        """Refuse a plan whose sum could overflow a field, wrap modulo t or drown in noise.
+
+        Args:
+            sites: sites in the largest cohort, at least 1.
+            value_bits: bits of an encoded value, at least 1.
+
+        Raises:
+            PlanError: it could; the message says what to change.
+        """
+        if sites < 1 or value_bits < 1:
+            raise PlanError(f"need at least one site and one bit, got {sites} and {value_bits}")
+        largest = self.largest_cohort(value_bits)
+        if sites <= largest:
+            return
+        advice = [f"at most {largest} sites"] if largest else []
+        bits = self.largest_value_bits(sites)
+        if bits:
+            advice.append(f"value_bits of at most {bits}")
+        advice += [
+            f"packing '{other.name}'"
+            for other in LAYOUTS.values()
+            if other is not self and other.largest_cohort(value_bits) >= sites
+        ]
+        raise PlanError(
+            f"packing '{self.name}' cannot sum {sites} sites of {value_bits}-bit values "
+            f"(largest cohort {largest}): use {' or '.join(advice) or 'fewer sites'}"
+        )
+
+
+LAYOUTS: dict[str, Packing] = {
+    "2x20": Packing("2x20", fields=2, field_bits=20, modulus=1_099_511_480_321),
+    "3x15": Packing("3x15", fields=3, field_bits=15, modulus=35_184_371_613_697),
+}
+"""The layouts: 8.0 and 5.3 bytes a parameter. With 16 sites, values of 16 and 11 bits."""

@@ -1,0 +1,125 @@
+"""Reads the COVID-19 image data collection: chest X-rays with clinical notes.
+
+Layout and columns as published by Cohen et al., "COVID-19 Image Data Collection: Prospective
+Predictions Are the Future" (2020): ``metadata.csv`` beside a folder ``images``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from privfin.data.images import read_grey_image
+from privfin.data.masking import DIAGNOSIS_WORDS, mask_words
+from privfin.data.records import Dataset, RawInput, Record
+from privfin.data.sources import LoadedData
+from privfin.data.tables import Row, inside, read_table
+from privfin.errors import DataError, nearest
+
+#: Label name to the column that it is read from.
+COVID_LABELS: Mapping[str, str] = {
+    "covid-19": "finding",
+    "survival": "survival",
+    "went_icu": "went_icu",
+    "intubated": "intubated",
+}
+_COLUMNS = ("patientid", "view", "modality", "location", "filename", "clinical_notes")
+#: Findings that say nothing: rows which the collection's authors had yet to label.
+_UNDECIDED = ("todo", "unknown")
+_FRONTAL = ("PA", "AP")
+
+
+def read_covid_cxr(
+    root: Path,
+    *,
+    image_size: int,
+    labels: Sequence[str] = ("covid-19",),
+    mask: Sequence[str] = DIAGNOSIS_WORDS,
+    skip_bad: bool = False,
+) -> LoadedData:
+    """Read the frontal X-rays below ``root``, with their notes as text.
+
+    Records carry ``image`` (``image_size``, ``image_size``) uint8 and, where notes exist,
+    ``text`` with the words in ``mask`` hidden; ``origin`` is the location. ``labels`` is any of
+    :data:`COVID_LABELS`: "covid-19" is 1 where the finding names COVID-19, the others are Y/N;
+    blank (and a finding "todo" or "unknown") is NaN. Rows of other views or modalities are left
+    out and counted in ``notices``; with ``skip_bad`` so are rows whose image is missing or broken.
+
+    Raises :class:`DataError` for a missing file or column, an unknown label or value, and an
+    image that cannot be read.
+    """
+    if not labels:
+        raise DataError(f"no label is asked for; choose from {', '.join(COVID_LABELS)}")
+    for name in labels:
+        if name not in COVID_LABELS:
+            raise DataError(
+                f"the COVID-19 collection has no label '{name}'{nearest(name, COVID_LABELS)} "
+                f"(known: {', '.join(COVID_LABELS)})"
+            )
+    repeated = [name for name, count in Counter(labels).items() if count > 1]
+    if repeated:
+        raise DataError(f"label '{repeated[0]}' is asked for twice")
+    needed = [*_COLUMNS, *(COVID_LABELS[name] for name in labels)]
+    rows = read_table(root / "metadata.csv", needed)
+
+    records: list[Record] = []
+    notices: list[str] = []
+    other_modality = other_view = 0
+    used: Counter[str] = Counter()
+    for row in rows:
+        if row["modality"].lower() != "x-ray":
+            other_modality += 1
+            continue
+        if row["view"].upper().split(" ")[0] not in _FRONTAL:
+            other_view += 1
+            continue
+        if not row["patientid"]:
+            raise DataError(f"{row.place}: column 'patientid' is blank; every row needs a patient")
+        if not row["filename"]:
+            raise DataError(f"{row.place}: column 'filename' is blank; every row needs an image")
+        values = np.array([_label(row, name) for name in labels], dtype=np.float32)
+        inputs: dict[str, RawInput] = {}
+        path = inside(root / "images", row["filename"], row.place)
+        try:
+            inputs["image"] = read_grey_image(path, image_size)
+        except DataError as error:
+            if not skip_bad:
+                raise DataError(f"{row.place}: {error}") from error
+            notices.append(f"skipped {row.place}: {error}")
+            continue
+        if row["clinical_notes"]:
+            inputs["text"] = mask_words(row["clinical_notes"], mask)
+        used[row["patientid"]] += 1
+        records.append(
+            Record(
+                record_id=f"{row['patientid']}-{used[row['patientid']]}",
+                patient_id=row["patientid"],
+                inputs=inputs,
+                labels=values,
+                origin=row["location"],
+            )
+        )
+    if other_modality:
+        notices.append(f"left out {other_modality} rows that are not X-rays")
+    if other_view:
+        notices.append(f"left out {other_view} rows that are not frontal views")
+    if not records:
+        raise DataError(f"{root / 'metadata.csv'} has no usable frontal X-ray")
+    return LoadedData(Dataset("covid-cxr", tuple(labels), tuple(records), tuple(notices)))
+
+
+def _label(row: Row, name: str) -> float:
+    value = row[COVID_LABELS[name]]
+    if not value or (name == "covid-19" and value.lower() in _UNDECIDED):
+        return math.nan
+    if name == "covid-19":
+        return float("covid-19" in value.lower())
+    if value not in ("Y", "N"):
+        raise DataError(
+            f"{row.place}: column '{COVID_LABELS[name]}' is '{value}'; use Y, N or blank"
+        )
+    return float(value == "Y")

@@ -1,0 +1,1 @@
+"""Metrics per availability cell, with confidence intervals."""

@@ -1,0 +1,1 @@
+"""The round protocol of sites and coordinator, and its transports."""

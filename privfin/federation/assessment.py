@@ -1,0 +1,79 @@
+"""How the global model is measured on held-out patients, one availability cell at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from privfin.config import EvaluationConfig
+from privfin.evaluation.cells import CellResult, evaluate_cell
+from privfin.federation.prepare import TestData
+from privfin.models.multimodal import Batch, MultimodalModel, masked_bce
+
+_ROWS = 512
+
+
+def cells(modalities: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Availability cells by name, the fullest first: ``both``, ``image only``, ``text only``."""
+    found: dict[str, frozenset[str]] = {}
+    for size in range(len(modalities), 0, -1):
+        for group in combinations(modalities, size):
+            if size == len(modalities):
+                name = {1: f"{group[0]} only", 2: "both"}.get(size, "all")
+            else:
+                name = " + ".join(group) + " only"
+            found[name] = frozenset(group)
+    return found
+
+
+def predict_scores(model: MultimodalModel, batch: Batch) -> npt.NDArray[np.float64]:
+    """Probabilities (n, L) of every label; absent modalities are imputed."""
+    model.eval()
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(batch), _ROWS):
+            rows = batch.rows(torch.arange(start, min(start + _ROWS, len(batch))))
+            parts.append(torch.sigmoid(model(rows).double()))
+    return torch.cat(parts).numpy()
+
+
+def held_out_loss(model: MultimodalModel, test: TestData) -> float:
+    """Mean cross-entropy over the held-out records with what each of them has."""
+    model.eval()
+    with torch.no_grad():
+        return float(masked_bce(model(test.batch), test.batch.labels).mean())
+
+
+def assess(
+    model: MultimodalModel,
+    test: TestData,
+    label_names: Sequence[str],
+    config: EvaluationConfig,
+    seed: int,
+) -> dict[str, CellResult]:
+    """Results per availability cell. A cell without records is left out.
+
+    A cell is made of the held-out records that have at least its modalities; the others are
+    taken away from them.
+    """
+    results = {}
+    for name, held in cells(tuple(test.batch.inputs)).items():
+        have = torch.stack([test.batch.present[m] for m in sorted(held)]).all(dim=0)
+        index = torch.nonzero(have).flatten()
+        if not len(index):
+            continue
+        rows = test.batch.rows(index).only(held)
+        results[name] = evaluate_cell(
+            predict_scores(model, rows),
+            rows.labels.numpy(),
+            [test.patient_ids[i] for i in index.tolist()],
+            label_names=tuple(label_names),
+            bootstrap=config.bootstrap,
+            confidence=config.confidence,
+            seed=seed,
+        )
+    return results

@@ -1,0 +1,154 @@
+"""The coordinator: relays sealed keys, checks signatures and adds up ciphertexts.
+
+It is trusted for availability only. It is built from public things alone (roster, run identity,
+transport, sizes); it imports no model, no data and no privacy code, and what it adds with refuses
+a context that holds a secret key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from privfin.crypto.bfv import BfvPublic, CiphertextSum, chunks_for
+from privfin.crypto.envelope import ExpectedHeader, open_envelope
+from privfin.crypto.keys import Roster
+from privfin.crypto.pack import Packing
+from privfin.crypto.plain import PlainSum
+from privfin.crypto.secure_sum import masked_slots
+from privfin.errors import ProtocolError
+from privfin.federation.messages import RunIdentity, Task, Transport
+
+
+@dataclass(frozen=True)
+class SumPlan:
+    """What the coordinator must know of an update: how long it is and how it is protected."""
+
+    encryption: Literal["bfv", "none"]
+    layout: str
+    values: int
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes that crossed the coordinator, over all sites."""
+
+    up: int
+    down: int
+
+
+class Coordinator:
+    """Runs key agreement and rounds over a transport.
+
+    Args:
+        identity: the run.
+        roster: the sites with their pinned public keys.
+        transport: how to reach them.
+        plan: sizes of an update.
+    """
+
+    def __init__(
+        self, identity: RunIdentity, roster: Roster, transport: Transport, plan: SumPlan
+    ) -> None:
+        self._identity = identity
+        self._roster = roster
+        self._transport = transport
+        self._plan = plan
+        self._cohort = tuple(roster)
+        self._public: BfvPublic | None = None
+        self._up = 0
+        self._down = 0
+
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes relayed so far."""
+        return Traffic(self._up, self._down)
+
+    def agree_on_key(self) -> None:
+        """Let the first site of the roster make the encryption key and relay it, sealed.
+
+        Raises:
+            ProtocolError: a site ends up with another key.
+        """
+        if self._plan.encryption == "none":
+            return
+        maker, *others = self._cohort
+        made = self._ask({maker: Task("make-key", 0, 0, self._cohort)}, "key", key_id=None)
+        public_bytes, *boxes = made[maker]
+        if len(boxes) != len(others):
+            raise ProtocolError(f"site '{maker}' sealed {len(boxes)} keys for {len(others)} sites")
+        self._public = BfvPublic(public_bytes, Packing.named(self._plan.layout))
+        tasks = {
+            site: Task("take-key", 0, 0, self._cohort, (box,))
+            for site, box in zip(others, boxes, strict=True)
+        }
+        if tasks:
+            self._ask(tasks, "key-taken", key_id=self._public.key_id)
+
+    def run_rounds(
+        self, first: int, last: int, start_round: Callable[[int], int | None]
+    ) -> int:
+        """Run rounds ``first`` to ``last`` and deliver every sum.
+
+        Args:
+            first, last: round numbers, from 1.
+            start_round: called before each round; gives the attempt number, or None to stop
+                before this round.
+
+        Returns:
+            The last round that was completed.
+        """
+        parts: tuple[bytes, ...] = ()
+        done = first - 1
+        attempt = 0
+        for number in range(first, last + 1):
+            next_attempt = start_round(number)
+            if next_attempt is None:
+                break
+            attempt = next_attempt
+            total = self._new_sum()
+            task = Task("update", number, attempt, self._cohort, parts)
+            for site in self._cohort:
+                # One site at a time, so that memory holds one update and one sum.
+                total.add(list(self._ask({site: task}, "update", self._key_id())[site]))
+            parts = tuple(total.result())
+            done = number
+        if parts:
+            finish = Task("finish", done, attempt, self._cohort, parts)
+            self._ask(dict.fromkeys(self._cohort, finish), "finished", self._key_id())
+        return done
+
+    def _key_id(self) -> str:
+        if self._plan.encryption == "none":
+            return ""
+        if self._public is None:
+            raise ProtocolError("rounds cannot start before the sites agree on a key")
+        return self._public.key_id
+
+    def _new_sum(self) -> CiphertextSum | PlainSum:
+        if self._public is None:
+            return PlainSum(self._plan.values)
+        slots = masked_slots(self._plan.values, self._public.packing)
+        return CiphertextSum(self._public, chunks_for(slots))
+
+    def _ask(
+        self, tasks: dict[str, Task], kind: str, key_id: str | None
+    ) -> dict[str, tuple[bytes, ...]]:
+        """Send tasks and open the replies; ``key_id`` None takes the maker's own."""
+        self._down += sum(len(part) for task in tasks.values() for part in task.parts)
+        replies = self._transport.exchange(tasks)
+        self._up += sum(len(reply) for reply in replies.values())
+        opened = {}
+        for site, blob in replies.items():
+            expected = ExpectedHeader(
+                kind=kind,
+                run_id=self._identity.run_id,
+                round=tasks[site].round,
+                attempt=tasks[site].attempt,
+                senders=(site,),
+                key_id=key_id or "",
+                config_hash=self._identity.config_digest,
+            )
+            opened[site] = open_envelope(blob, self._roster, expected).parts
+        return opened

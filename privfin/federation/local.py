@@ -1,0 +1,196 @@
+"""A whole federation in one process: real sites and coordinator over Flower's apps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from privfin.config import RunConfig
+from privfin.crypto.keys import Roster, SiteIdentity
+from privfin.errors import BudgetError
+from privfin.federation.assessment import held_out_loss
+from privfin.federation.coordinator import Coordinator, SumPlan
+from privfin.federation.flower import run_locally
+from privfin.federation.global_model import GlobalModel
+from privfin.federation.local_training import LocalTrainer
+from privfin.federation.messages import RunIdentity, Transport
+from privfin.federation.plan import TrainingPlan
+from privfin.federation.prepare import PreparedData
+from privfin.federation.site import Site
+from privfin.models.segments import assign, flatten, initial_model
+from privfin.randomness import RandomStream
+from privfin.runs import Checkpoint, Run
+
+
+class TrainingObserver(Protocol):
+    """Told how training goes, for a display. It sees nothing that is not in the run directory."""
+
+    def site_started(self, round_number: int, site: str) -> None:
+        """A site starts its steps of a round."""
+        ...
+
+    def round_finished(self, round_number: int, loss: float, up: int, down: int) -> None:
+        """A round's sum was applied; ``loss`` is that of the held-out patients."""
+        ...
+
+
+class SilentObserver:
+    """Shows nothing."""
+
+    def site_started(self, round_number: int, site: str) -> None:
+        """Do nothing."""
+
+    def round_finished(self, round_number: int, loss: float, up: int, down: int) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How training ended: the parameters to use, and whether all rounds were done."""
+
+    vector: npt.NDArray[np.float32]
+    rounds: int
+    is_complete: bool
+
+
+class _RunJournal:
+    """Writes each site's spending into the run's event log before it happens."""
+
+    def __init__(self, run: Run, observer: TrainingObserver) -> None:
+        self._run = run
+        self._observer = observer
+        self._counts: dict[str, int] = {}
+        for event in run.events():
+            if event["event"] == "site-round-started":
+                self._counts[event["site"]] = self._counts.get(event["site"], 0) + 1
+
+    def spent_rounds(self, site: str) -> int:
+        return self._counts.get(site, 0)
+
+    def most_spent(self) -> int:
+        return max(self._counts.values(), default=0)
+
+    def start(self, site: str, round_number: int, attempt: int) -> None:
+        self._run.record("site-round-started", site=site, round=round_number, attempt=attempt)
+        self._counts[site] = self.spent_rounds(site) + 1
+        self._observer.site_started(round_number, site)
+
+
+def stream_source(config: RunConfig, site: str) -> Callable[[str, int], RandomStream]:
+    """Streams of one site: from the operating system, or keyed by the seed in test mode."""
+    if not config.privacy.reproducible:
+        return lambda purpose, round_number: RandomStream.system()
+    seed = config.training.seed
+    return lambda purpose, round_number: RandomStream.reproducible(
+        seed, site, purpose, round_number
+    )
+
+
+def start_state(run: Run, config: RunConfig, labels: int) -> GlobalModel:
+    """The newest checkpoint of a run, or the initial model from the public seed."""
+    after = math.floor(config.training.average_from * config.training.rounds)
+    saved = run.last_checkpoint()
+    if saved is None:
+        return GlobalModel.start(flatten(initial_model(config, labels)), after)
+    return GlobalModel(saved.vector, saved.round, after, saved.total, saved.count)
+
+
+def train_locally(
+    config: RunConfig,
+    plan: TrainingPlan,
+    data: PreparedData,
+    run: Run,
+    *,
+    observer: TrainingObserver | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Run (or go on with) all rounds, saving a checkpoint after each.
+
+    A round that an earlier process started but did not finish stays counted at the sites that
+    started it. With private noise the run then ends that many rounds earlier, so that the
+    planned epsilon still holds.
+
+    Raises:
+        BudgetError: no budget is left for a single further round.
+        SiteFailedError, ProtocolError: a site failed or a message was refused.
+    """
+    watcher = observer or SilentObserver()
+    labels = len(plan.label_names)
+    state = start_state(run, config, labels)
+    journal = _RunJournal(run, watcher)
+    last = _last_round(config, state.round, journal.most_spent())
+    identities = {name: SiteIdentity.generate(name) for name in plan.cohort}
+    roster = Roster(identity.public() for identity in identities.values())
+    identity = RunIdentity(run.run_id, config.digest())
+    coordinators: list[Coordinator] = []
+    shown = initial_model(config, labels)
+
+    def applied(current: GlobalModel) -> None:
+        traffic = coordinators[0].traffic
+        run.save_checkpoint(
+            Checkpoint(current.round, current.vector, current.total, current.count)
+        )
+        run.record("round-finished", round=current.round, up=traffic.up, down=traffic.down)
+        assign(shown, current.vector)
+        loss = held_out_loss(shown, data.test)
+        watcher.round_finished(current.round, loss, traffic.up, traffic.down)
+
+    sites = {}
+    for name in roster:
+        streams = stream_source(config, name)
+        sites[name] = Site(
+            identity=identities[name],
+            roster=roster,
+            run=identity,
+            config=config,
+            plan=plan,
+            state=state.copy(),
+            trainer=LocalTrainer(config, plan.site(name), data.sites[name], streams),
+            journal=journal,
+            rounding=lambda number, source=streams: source("rounding", number),
+            on_applied=None if sites else applied,
+        )
+
+    def start_round(number: int) -> int | None:
+        if should_stop():
+            return None
+        attempt = run.attempts(number) + 1
+        run.record("round-started", round=number, attempt=attempt)
+        return attempt
+
+    done = [state.round]
+
+    def coordinate(transport: Transport) -> None:
+        sum_plan = SumPlan(config.crypto.encryption, config.crypto.layout, plan.parameters)
+        coordinator = Coordinator(identity, roster, transport, sum_plan)
+        coordinators.append(coordinator)
+        coordinator.agree_on_key()
+        done[0] = coordinator.run_rounds(state.round + 1, last, start_round)
+
+    if state.round < last:
+        run_locally(sites, coordinate)
+        saved = run.last_checkpoint()
+        if saved is not None:
+            state = GlobalModel(
+                saved.vector, saved.round, state.average_after, saved.total, saved.count
+            )
+    return Outcome(state.final(), done[0], done[0] >= last)
+
+
+def _last_round(config: RunConfig, finished: int, spent: int) -> int:
+    """The round to end with, given rounds finished and rounds already paid for."""
+    planned = config.training.rounds
+    if config.privacy.reproducible or not config.privacy.is_private:
+        return planned
+    last = finished + planned - spent
+    if last <= 0:
+        raise BudgetError(
+            f"all {planned} rounds that the noise was calibrated for were started without one "
+            "being finished: start a new run"
+        )
+    return last

@@ -1,0 +1,102 @@
+"""What a site does with its own patients in a round: some DP-SGD steps from the global model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from privfin.config import RunConfig
+from privfin.federation.plan import SitePlan
+from privfin.models.multimodal import Batch
+from privfin.models.segments import Vector, assign, flatten, freeze_untrained, initial_model
+from privfin.privacy.dpsgd import DpSgd, DpSgdSettings
+from privfin.privacy.plain import PlainSgd
+from privfin.randomness import RandomStream
+
+
+@dataclass(frozen=True)
+class SiteData:
+    """A site's training data after the front ends: rows, and each patient's row positions."""
+
+    batch: Batch
+    patients: list[list[int]]
+    fingerprint: str
+
+
+class LocalTrainer:
+    """Trains at one site. ``streams(purpose, round)`` gives a fresh random stream."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        plan: SitePlan,
+        data: SiteData,
+        streams: Callable[[str, int], RandomStream],
+    ) -> None:
+        self._config = config
+        self._plan = plan
+        self._data = data
+        self._streams = streams
+        self._model = initial_model(config, data.batch.labels.shape[1])
+        freeze_untrained(self._model, plan.modalities, config.model.imputer)
+
+    def train(self, start: Vector, round_number: int, steps: int) -> Vector:
+        """Take ``steps`` steps from the parameters ``start`` and return the change.
+
+        Parameters of segments that the site does not train come back as exact zeros.
+        """
+        assign(self._model, start)
+        sampling = self._streams("sampling", round_number)
+        if self._config.privacy.is_private:
+            noise = self._streams("noise", round_number)
+            trainer: DpSgd | PlainSgd = DpSgd(
+                self._model,
+                self._record_loss,
+                self._data.patients,
+                self._settings(),
+                self._make_optimizer(self._config.training.learning_rate),
+                noise=noise,
+                sampling=sampling,
+            )
+            try:
+                for _ in range(steps):
+                    trainer.step()
+            finally:
+                trainer.close()
+        else:
+            rate = self._config.training.learning_rate_without_privacy
+            trainer = PlainSgd(
+                self._model,
+                self._record_loss,
+                self._data.patients,
+                self._plan.sampling_rate,
+                self._make_optimizer(rate),
+                sampling=sampling,
+            )
+            for _ in range(steps):
+                trainer.step()
+        return flatten(self._model) - start
+
+    def _settings(self) -> DpSgdSettings:
+        return DpSgdSettings(
+            clip_norm=self._config.privacy.clip_norm,
+            noise_multiplier=self._plan.noise_multiplier,
+            sampling_rate=self._plan.sampling_rate,
+            batch_size=self._config.training.batch_size,
+            physical_batch=self._config.training.physical_batch,
+        )
+
+    def _record_loss(self, records: npt.NDArray[np.int64]) -> Tensor:
+        rows = self._data.batch.rows(torch.from_numpy(records))
+        return self._model.per_record_loss(rows, self._config.training.imputation_weight)
+
+    def _make_optimizer(
+        self, rate: float
+    ) -> Callable[[list[nn.Parameter]], torch.optim.Optimizer]:
+        momentum = self._config.training.momentum
+        return lambda parameters: torch.optim.SGD(parameters, lr=rate, momentum=momentum)

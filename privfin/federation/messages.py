@@ -1,0 +1,59 @@
+"""What coordinator and sites say to each other, independent of how it travels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from privfin.errors import PrivfinError
+
+TaskKind = Literal["make-key", "take-key", "update", "finish"]
+
+
+class SiteFailedError(PrivfinError):
+    """A site did not answer, or answered with an error; the round cannot be completed."""
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What binds a message to one run: its identifier and the configuration's SHA-256."""
+
+    run_id: str
+    config_digest: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """One request from the coordinator to a site.
+
+    ``parts`` are bytes that the coordinator only relays or has added up: sealed keys, or the
+    encrypted sum of the previous round. Tasks carry no authority: a site does what its own plan
+    says and checks every signature that matters itself.
+    """
+
+    kind: TaskKind
+    round: int
+    attempt: int
+    cohort: tuple[str, ...]
+    parts: tuple[bytes, ...] = ()
+
+
+class TaskHandler(Protocol):
+    """A site as seen from its transport."""
+
+    def handle(self, task: Task) -> bytes:
+        """Carry out a task and return a signed envelope."""
+        ...
+
+
+class Transport(Protocol):
+    """How the coordinator reaches the sites."""
+
+    def exchange(self, tasks: Mapping[str, Task]) -> dict[str, bytes]:
+        """Send one task a site and wait for every reply.
+
+        Raises:
+            SiteFailedError: a site failed or did not answer; its name is in the message.
+        """
+        ...

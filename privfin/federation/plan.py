@@ -1,0 +1,234 @@
+"""The plan of a run, made before any patient's data is touched.
+
+It fixes each site's noise for all rounds, the segments with their public denominators, and the
+bytes of a round, and it refuses what could not be kept: a sum that may overflow, a delta that is
+too large, a batch larger than a site.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from privfin.config import RunConfig
+from privfin.crypto.bfv import ciphertext_bytes
+from privfin.crypto.pack import Packing
+from privfin.data.partition import site_sizes, sites_modalities, test_size
+from privfin.data.phantom_labels import statistics
+from privfin.errors import ConfigError, PlanError
+from privfin.models.segments import initial_model, owners, segments, trains
+from privfin.privacy.accounting import SubsampledGaussianEvent, epsilon
+from privfin.privacy.calibration import (
+    calibrate_noise,
+    check_delta,
+    check_epsilon,
+    default_delta,
+    sampling_rate,
+)
+
+
+@dataclass(frozen=True)
+class SiteDeclaration:
+    """What a site says of itself in public: name, modalities, number of training patients."""
+
+    name: str
+    modalities: tuple[str, ...]
+    patients: int
+
+
+@dataclass(frozen=True)
+class SitePlan:
+    """One site's part. ``noise_multiplier`` is 0 without DP; ``epsilon`` is for all ``steps``."""
+
+    name: str
+    modalities: tuple[str, ...]
+    patients: int
+    sampling_rate: float
+    noise_multiplier: float
+    delta: float
+    epsilon: float
+    steps: int
+
+    def event(self, steps: int) -> SubsampledGaussianEvent:
+        """The mechanism event of this many steps."""
+        return SubsampledGaussianEvent(self.noise_multiplier, self.sampling_rate, steps)
+
+
+@dataclass(frozen=True)
+class SegmentPlan:
+    """One segment: its place in the vector, who trains it, and the divisor of its average."""
+
+    name: str
+    start: int
+    stop: int
+    trained_by: int
+    divisor: int
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Everything that sites and coordinator need to agree on, all of it public."""
+
+    sites: tuple[SitePlan, ...]
+    segments: tuple[SegmentPlan, ...]
+    label_names: tuple[str, ...]
+    rounds: int
+    local_steps: int
+    bytes_up: int
+    bytes_down: int
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters in an update."""
+        return self.segments[-1].stop
+
+    @property
+    def cohort(self) -> tuple[str, ...]:
+        """Names of all sites, in order."""
+        return tuple(site.name for site in self.sites)
+
+    def site(self, name: str) -> SitePlan:
+        """The plan of one site."""
+        return next(site for site in self.sites if site.name == name)
+
+    def divisors(self) -> npt.NDArray[np.float32]:
+        """The divisor of every parameter, (parameters,)."""
+        counts = [np.full(s.stop - s.start, s.divisor, dtype=np.float32) for s in self.segments]
+        return np.concatenate(counts)
+
+    def trained_mask(self, modalities: Sequence[str], imputer: str) -> npt.NDArray[np.bool_]:
+        """Which parameters a site with these modalities trains, (parameters,)."""
+        kept = [
+            np.full(s.stop - s.start, trains(s.name, modalities, imputer)) for s in self.segments
+        ]
+        return np.concatenate(kept)
+
+
+def label_names(config: RunConfig) -> tuple[str, ...]:
+    """The labels of a run, known without reading data.
+
+    Raises:
+        ConfigError: a manifest without ``data.labels``.
+    """
+    if config.data.labels:
+        return config.data.labels
+    if config.data.source == "phantom":
+        return statistics().names
+    if config.data.source == "covid-cxr":
+        return ("covid-19",)
+    raise ConfigError("data.labels is empty: name the label columns of the manifest")
+
+
+def declared_sites(config: RunConfig) -> list[SiteDeclaration]:
+    """The sites that the configuration alone declares, for a plan without data.
+
+    Raises:
+        PlanError: the number of patients a site has is not declared.
+    """
+    if config.federation.site:
+        undeclared = [s.name for s in config.federation.site if s.patients is None]
+        if undeclared:
+            raise PlanError(
+                f"site '{undeclared[0]}' does not declare its number of patients: add "
+                f"'patients = N' to its [[federation.site]] to plan without data"
+            )
+        every = tuple(config.modalities)
+        return [
+            SiteDeclaration(s.name, s.modalities or every, s.patients or 0)
+            for s in config.federation.site
+        ]
+    if config.data.source != "phantom":
+        raise PlanError(
+            f"{config.data.source} does not say how many patients each site has before it is "
+            "read: declare [[federation.site]] entries with 'patients = N' to plan without data"
+        )
+    total = config.data.patients - test_size(config.data.patients, config.data.test_fraction)
+    sizes = site_sizes(total, config.federation.sites)
+    names = site_names(config)
+    held = site_modalities(config)
+    return [SiteDeclaration(*each) for each in zip(names, held, sizes, strict=True)]
+
+
+def site_names(config: RunConfig) -> list[str]:
+    """Names of the sites: their own, or ``site-01`` and so on."""
+    if config.federation.site:
+        return [s.name for s in config.federation.site]
+    return [f"site-{i + 1:02d}" for i in range(config.federation.sites)]
+
+
+def site_modalities(config: RunConfig) -> list[tuple[str, ...]]:
+    """Modalities of every site, in the order of :func:`site_names`."""
+    every = tuple(config.modalities)
+    if config.federation.site:
+        return [s.modalities or every for s in config.federation.site]
+    if len(every) == 1:
+        return [every] * config.federation.sites
+    return sites_modalities(config.federation.modalities, config.federation.sites, every)
+
+
+def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> TrainingPlan:
+    """Calibrate, count and check.
+
+    Raises:
+        PlanError: a site is smaller than a batch, delta is not below 1/patients, the budget
+            cannot be met, or the sum of all updates may overflow its field.
+    """
+    check_epsilon(config.privacy.epsilon)
+    _check_cohort(config, len(declarations))
+    names = label_names(config)
+    parts = segments(initial_model(config, len(names)))
+    holdings = [d.modalities for d in declarations]
+    kind = config.model.imputer
+    plans = tuple(
+        SegmentPlan(
+            s.name,
+            s.start,
+            s.stop,
+            trained_by=sum(trains(s.name, have, kind) for have in holdings),
+            divisor=owners(s.name, holdings, kind),
+        )
+        for s in parts
+    )
+    total = parts[-1].stop
+    if config.crypto.encryption == "bfv":
+        each = ciphertext_bytes(total, Packing.named(config.crypto.layout))
+    else:
+        each = 4 * total
+    return TrainingPlan(
+        sites=tuple(_site_plan(config, d) for d in declarations),
+        segments=plans,
+        label_names=names,
+        rounds=config.training.rounds,
+        local_steps=config.training.local_steps,
+        bytes_up=each,
+        bytes_down=each,
+    )
+
+
+def _site_plan(config: RunConfig, site: SiteDeclaration) -> SitePlan:
+    rate = sampling_rate(config.training.batch_size, site.patients, site=site.name)
+    steps = config.training.rounds * config.training.local_steps
+    given = config.privacy.delta
+    delta = default_delta(site.patients) if given == "auto" else float(given)
+    check_delta(delta, site.patients)
+    sigma, spent = 0.0, math.inf
+    if config.privacy.is_private:
+        sigma = calibrate_noise(config.privacy.epsilon, delta, rate, steps)
+        spent = epsilon([SubsampledGaussianEvent(sigma, rate, steps)], delta)
+        if spent > config.privacy.epsilon:
+            raise PlanError(f"calibration gave epsilon {spent} above {config.privacy.epsilon}")
+    return SitePlan(
+        site.name, site.modalities, site.patients, rate, sigma, delta, spent, steps
+    )
+
+
+def _check_cohort(config: RunConfig, sites: int) -> None:
+    if config.crypto.encryption == "bfv" and sites < 2:
+        raise PlanError(
+            "a sum over one site hides nothing: use at least 2 sites, or --encryption none"
+        )
+    Packing.named(config.crypto.layout).check_headroom(sites, config.crypto.value_bits)

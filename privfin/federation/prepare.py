@@ -1,0 +1,191 @@
+"""From a configuration to every site's tensors: read, split by patient, deal, encode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from privfin.config import RunConfig
+from privfin.data.covid_cxr import read_covid_cxr
+from privfin.data.manifest import ManifestColumns, read_manifest
+from privfin.data.masking import DIAGNOSIS_WORDS
+from privfin.data.partition import (
+    partition_by_origin,
+    partition_patients,
+    refuse_overlap,
+    split_patients,
+)
+from privfin.data.phantom import generate_phantom
+from privfin.data.records import Dataset
+from privfin.data.sources import LoadedData
+from privfin.errors import ConfigError, PlanError
+from privfin.federation.local_training import SiteData
+from privfin.federation.plan import SiteDeclaration, label_names, site_modalities, site_names
+from privfin.models.frontends import read_inputs
+from privfin.models.multimodal import Batch
+
+#: Called with a stage's name, the steps done and the steps in all.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class TestData:
+    """Held-out records, of patients that no site trains on."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    batch: Batch
+    patient_ids: tuple[str, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Every site's training data and the common test data, after the front ends."""
+
+    sites: dict[str, SiteData]
+    declarations: tuple[SiteDeclaration, ...]
+    test: TestData
+    notices: tuple[str, ...]
+
+
+def load_source(config: RunConfig) -> LoadedData:
+    """Read the records that a configuration names.
+
+    Raises:
+        ConfigError: a data root is needed and missing.
+        DataError: the data cannot be used; the file, row or patient is named.
+    """
+    data = config.data
+    if data.source == "phantom":
+        if data.labels:
+            raise ConfigError("data.labels cannot be chosen for phantom: it has all 14 labels")
+        made = generate_phantom(data.patients, data.image_size, config.training.seed)
+        return LoadedData(made, None)
+    if data.root is None:
+        raise ConfigError(f"{data.source} needs a folder: give --data-root DIR")
+    if data.source == "covid-cxr":
+        words = DIAGNOSIS_WORDS if data.mask_words is None else data.mask_words
+        return read_covid_cxr(
+            data.root,
+            image_size=data.image_size,
+            labels=label_names(config),
+            mask=words,
+            skip_bad=data.skip_bad,
+        )
+    return _load_manifest(config, data.root)
+
+
+def _load_manifest(config: RunConfig, root: Path) -> LoadedData:
+    roles = config.data.manifest
+    unread = sorted(set(config.modalities) - set(roles.inputs))
+    if unread:
+        raise ConfigError(f"data.manifest.inputs names no column for modality '{unread[0]}'")
+    columns = ManifestColumns(
+        patient=roles.patient,
+        record=roles.record,
+        inputs={m: roles.inputs[m] for m in config.modalities},
+        kinds={m: c.kind for m, c in config.modalities.items()},
+        labels=label_names(config),
+        origin=roles.site,
+        split=roles.split,
+    )
+    return read_manifest(
+        root,
+        file=roles.file,
+        columns=columns,
+        image_size=config.data.image_size,
+        skip_bad=config.data.skip_bad,
+    )
+
+
+def prepare(config: RunConfig, progress: Progress = lambda stage, done, total: None) -> PreparedData:
+    """Load, split, deal to sites and encode.
+
+    Raises:
+        DataError, ConfigError: see :func:`load_source`.
+        PlanError: a site would have fewer patients than a batch.
+    """
+    progress("reading data", 0, 1)
+    loaded = load_source(config)
+    dataset = loaded.dataset
+    train, test = _split(config, loaded)
+    dealt = _deal(config, dataset, train)
+    declarations, parts = [], {}
+    for name, held in zip(site_names(config), site_modalities(config), strict=True):
+        own = dataset.of_patients(dealt[name], name).with_modalities(held)
+        own = _with_labels(own)
+        count = len(own.patients())
+        if count < config.training.batch_size:
+            raise PlanError(
+                f"site '{name}' has {count} patients with usable records, fewer than one batch "
+                f"of {config.training.batch_size}: lower training.batch_size or merge sites"
+            )
+        parts[name] = own
+        declared = {s.name: s.patients for s in config.federation.site}.get(name)
+        declarations.append(SiteDeclaration(name, held, declared or count))
+    held_out = _with_labels(dataset.of_patients(test, "test"))
+    sites = {}
+    for index, (name, own) in enumerate(parts.items()):
+        progress("encoding", index, len(parts) + 1)
+        patients = list(own.patients().values())
+        sites[name] = SiteData(encode(own, config), patients, own.fingerprint())
+    progress("encoding", len(parts), len(parts) + 1)
+    test_data = TestData(
+        encode(held_out, config),
+        tuple(r.patient_id for r in held_out.records),
+        held_out.fingerprint(),
+    )
+    progress("encoding", len(parts) + 1, len(parts) + 1)
+    return PreparedData(sites, tuple(declarations), test_data, dataset.notices)
+
+
+def encode(dataset: Dataset, config: RunConfig) -> Batch:
+    """All records as front-end tensors: computed once, because nothing in a front end learns."""
+    inputs, present = {}, {}
+    for name, modality in config.modalities.items():
+        inputs[name], present[name] = read_inputs(
+            dataset.records, name, modality, config.data.image_size
+        )
+    width = len(dataset.label_names)
+    labels = np.array([r.labels for r in dataset.records], dtype=np.float32).reshape(-1, width)
+    return Batch(inputs, present, torch.from_numpy(labels))
+
+
+def _split(config: RunConfig, loaded: LoadedData) -> tuple[list[str], list[str]]:
+    patients = list(loaded.dataset.patients())
+    if loaded.test_patients is not None:
+        test = [p for p in patients if p in loaded.test_patients]
+        train = [p for p in patients if p not in loaded.test_patients]
+        if not test or not train:
+            raise PlanError("the split column must put patients into both 'train' and 'test'")
+    else:
+        train, test = split_patients(
+            loaded.dataset, config.data.test_fraction, config.training.seed
+        )
+    refuse_overlap(train, test)
+    return train, test
+
+
+def _deal(config: RunConfig, dataset: Dataset, train: Sequence[str]) -> dict[str, list[str]]:
+    if config.federation.site:
+        rules = [(s.name, s.match) for s in config.federation.site]
+        return partition_by_origin(dataset, train, rules)
+    groups = partition_patients(
+        dataset,
+        train,
+        config.federation.sites,
+        config.federation.alpha,
+        config.training.seed,
+    )
+    return dict(zip(site_names(config), groups, strict=True))
+
+
+def _with_labels(dataset: Dataset) -> Dataset:
+    """Only records with at least one known label: the others teach nothing."""
+    known = tuple(r for r in dataset.records if not np.isnan(r.labels).all())
+    return Dataset(dataset.name, dataset.label_names, known, dataset.notices)

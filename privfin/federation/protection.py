@@ -1,0 +1,125 @@
+"""How a site protects its update and reads the sum: quantise, mask, encrypt; decrypt, rescale."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from privfin.config import CryptoConfig
+from privfin.crypto import plain
+from privfin.crypto.bfv import BfvKey
+from privfin.crypto.encoding import HoldsSecret, frame
+from privfin.crypto.keys import Roster, SiteIdentity, seal, unseal
+from privfin.crypto.masks import MaskBook, MaskContext, pair_secrets
+from privfin.crypto.pack import Packing
+from privfin.crypto.quantize import Quantizer
+from privfin.crypto.secure_sum import masked_slots, protect, reveal
+from privfin.errors import ProtocolError
+from privfin.federation.messages import RunIdentity
+from privfin.randomness import RandomStream
+
+
+class UpdateProtection(HoldsSecret):
+    """One site's keys and masks. Encryption and masks are used together or not at all."""
+
+    def __init__(
+        self, config: CryptoConfig, identity: SiteIdentity, roster: Roster, run: RunIdentity
+    ) -> None:
+        self._config = config
+        self._identity = identity
+        self._roster = roster
+        self._run = run
+        self._packing = Packing.named(config.layout)
+        self._quantizer = Quantizer(config.update_bound, config.value_bits)
+        self._masks = MaskBook(identity.name, pair_secrets(identity, roster))
+        self._key: BfvKey | None = None
+
+    @property
+    def key_id(self) -> str:
+        """Identifier of the encryption key, or "" before there is one."""
+        return "" if self._key is None else self._key.public().key_id
+
+    def make_key(self) -> list[bytes]:
+        """A fresh key: its public bytes, and one sealed box for each other site in order.
+
+        Raises:
+            ProtocolError: this site is not the one that makes the key, or has one already.
+        """
+        self._refuse_second_key()
+        maker, *others = self._roster
+        if maker != self._identity.name:
+            raise ProtocolError(f"the key is made by site '{maker}', not '{self._identity.name}'")
+        self._key = BfvKey.generate(self._packing)
+        secret = self._key.secret_bytes()
+        boxes = [
+            seal(self._roster[site], self._identity, secret, self._box_context())
+            for site in others
+        ]
+        return [self._key.public().to_bytes(), *boxes]
+
+    def take_key(self, box: bytes) -> None:
+        """Open the box that the key's maker sealed for this site.
+
+        Raises:
+            ProtocolError: it was sealed by someone else, for someone else or for another run.
+        """
+        self._refuse_second_key()
+        maker = next(iter(self._roster))
+        secret = unseal(self._identity, self._roster[maker], box, self._box_context())
+        self._key = BfvKey.from_secret_bytes(secret, self._packing)
+
+    def protect(
+        self,
+        update: npt.NDArray[np.float32],
+        round_number: int,
+        attempt: int,
+        cohort: tuple[str, ...],
+        rounding: RandomStream,
+    ) -> list[bytes]:
+        """An update (n,) as the parts of a message.
+
+        Raises:
+            ProtocolError: no key yet, or this round and attempt were protected before.
+        """
+        codes = self._quantizer.encode(update, rounding)
+        if self._config.encryption == "none":
+            return plain.to_bytes(codes)
+        if self._key is None:
+            raise ProtocolError(f"site '{self._identity.name}' has no encryption key yet")
+        context = MaskContext(
+            run_id=self._run.run_id,
+            key_id=self.key_id,
+            plan_digest=self._run.config_digest,
+            round=round_number,
+            attempt=attempt,
+            cohort=cohort,
+        )
+        slots = masked_slots(codes.size, self._packing)
+        mask = self._masks.take(context, self._packing.modulus, slots)
+        return protect(codes, self._packing, mask, self._key.public())
+
+    def reveal(self, parts: list[bytes], values: int, sites: int) -> npt.NDArray[np.float64]:
+        """The sum of ``sites`` updates of ``values`` numbers.
+
+        Raises:
+            ProtocolError: no key, malformed parts, or a sum that is not that of the cohort.
+        """
+        if self._config.encryption == "none":
+            total = plain.from_bytes(parts, values)
+        else:
+            if self._key is None:
+                raise ProtocolError(f"site '{self._identity.name}' has no encryption key yet")
+            total = reveal(parts, self._key, values, self._packing)
+        return self._quantizer.decode_sum(total, sites)
+
+    def _refuse_second_key(self) -> None:
+        if self._key is not None:
+            raise ProtocolError(f"site '{self._identity.name}' already has an encryption key")
+
+    def _box_context(self) -> bytes:
+        return frame(
+            "privfin/federation-key/v1",
+            self._run.run_id,
+            self._run.config_digest,
+            self._roster.digest,
+        )

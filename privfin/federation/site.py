@@ -1,0 +1,160 @@
+"""A site's side of the round protocol: check the task, train, protect, sign.
+
+A site trusts no task. It trains only the next round of its own plan, at most as often as planned,
+for the whole cohort that its roster pins, and writes the spend down before it touches data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from privfin.config import RunConfig
+from privfin.crypto.envelope import sign_envelope
+from privfin.crypto.keys import Roster, SiteIdentity
+from privfin.errors import BudgetError, ProtocolError
+from privfin.federation.global_model import GlobalModel
+from privfin.federation.local_training import LocalTrainer
+from privfin.federation.messages import RunIdentity, Task
+from privfin.federation.plan import TrainingPlan
+from privfin.federation.protection import UpdateProtection
+from privfin.randomness import RandomStream
+
+
+class Journal(Protocol):
+    """Where a site writes down, durably, that it is about to spend."""
+
+    def spent_rounds(self, site: str) -> int:
+        """Rounds this site has started so far, in all attempts."""
+        ...
+
+    def start(self, site: str, round_number: int, attempt: int) -> None:
+        """Write down that a round starts. Must be on disk when it returns."""
+        ...
+
+
+class Site:
+    """One site of a run.
+
+    Args:
+        identity: the site's private keys.
+        roster: all sites' pinned public keys.
+        run: which run this is.
+        config: the run's configuration.
+        plan: the run's plan.
+        state: the global model to start from.
+        trainer: trains on this site's patients.
+        journal: where spending is written down before it happens.
+        rounding: gives the random stream for the stochastic rounding of a round.
+        on_applied: called with the global model after each round's sum was applied.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: SiteIdentity,
+        roster: Roster,
+        run: RunIdentity,
+        config: RunConfig,
+        plan: TrainingPlan,
+        state: GlobalModel,
+        trainer: LocalTrainer,
+        journal: Journal,
+        rounding: Callable[[int], RandomStream],
+        on_applied: Callable[[GlobalModel], None] | None = None,
+    ) -> None:
+        self.name = identity.name
+        self._identity = identity
+        self._roster = roster
+        self._run = run
+        self._plan = plan
+        self._state = state
+        self._trainer = trainer
+        self._journal = journal
+        self._rounding = rounding
+        self._on_applied = on_applied
+        self._reproducible = config.privacy.reproducible
+        self._private = config.privacy.is_private
+        self._protection = UpdateProtection(config.crypto, identity, roster, run)
+        self._divisors = plan.divisors()
+        self._trained = plan.trained_mask(plan.site(self.name).modalities, config.model.imputer)
+        self._waiting_for: int | None = None
+
+    def handle(self, task: Task) -> bytes:
+        """Carry out a task; see :class:`privfin.federation.messages.TaskHandler`.
+
+        Raises:
+            ProtocolError: the task is out of order, or names another cohort than the roster's.
+            BudgetError: the site has started as many rounds as its plan allows.
+        """
+        if tuple(task.cohort) != tuple(self._roster):
+            raise ProtocolError(
+                f"site '{self.name}' was asked to join a cohort that is not its roster"
+            )
+        if task.kind == "make-key":
+            key_parts = self._protection.make_key()
+            return self._sign("key", task, key_parts, key_id="")
+        if task.kind == "take-key":
+            if len(task.parts) != 1:
+                raise ProtocolError(f"site '{self.name}' expected one sealed key")
+            self._protection.take_key(task.parts[0])
+            return self._sign("key-taken", task, [])
+        if task.kind == "update":
+            return self._update(task)
+        if self._waiting_for is None or task.round != self._waiting_for:
+            raise ProtocolError(f"site '{self.name}' was told to finish round {task.round}")
+        self._apply(task)
+        return self._sign("finished", task, [])
+
+    def _update(self, task: Task) -> bytes:
+        if self._waiting_for is not None:
+            self._apply(task)
+        if task.round != self._state.round + 1:
+            raise ProtocolError(
+                f"site '{self.name}' has finished round {self._state.round} "
+                f"and was asked for round {task.round}"
+            )
+        self._spend(task)
+        change = self._trainer.train(self._state.vector, task.round, self._plan.local_steps)
+        # Exact zeros outside the trained segments, whatever floating point did.
+        change = np.where(self._trained, change, np.float32(0)).astype(np.float32)
+        parts = self._protection.protect(
+            change, task.round, task.attempt, task.cohort, self._rounding(task.round)
+        )
+        self._waiting_for = task.round
+        return self._sign("update", task, parts)
+
+    def _spend(self, task: Task) -> None:
+        """Write the round down, or refuse it if the plan's noise does not cover it."""
+        # With reproducible noise a repeated round releases the same numbers again.
+        counted = self._private and not self._reproducible
+        if counted and self._journal.spent_rounds(self.name) >= self._plan.rounds:
+            raise BudgetError(
+                f"site '{self.name}' has started {self._plan.rounds} rounds, which is all that "
+                f"its noise was calibrated for: round {task.round} is refused"
+            )
+        self._journal.start(self.name, task.round, task.attempt)
+
+    def _apply(self, task: Task) -> None:
+        summed = self._protection.reveal(
+            list(task.parts), self._plan.parameters, len(self._plan.sites)
+        )
+        self._state.apply(summed, self._divisors)
+        self._waiting_for = None
+        if self._on_applied is not None:
+            self._on_applied(self._state)
+
+    def _sign(self, kind: str, task: Task, parts: list[bytes], key_id: str | None = None) -> bytes:
+        return sign_envelope(
+            self._identity,
+            self._roster,
+            parts,
+            kind=kind,
+            run_id=self._run.run_id,
+            round=task.round,
+            attempt=task.attempt,
+            key_id=self._protection.key_id if key_id is None else key_id,
+            config_hash=self._run.config_digest,
+        )

@@ -1,0 +1,114 @@
+"""What a run guarantees, in a form that can be checked: ``privacy.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from privfin.config import RunConfig
+from privfin.federation.plan import SitePlan, TrainingPlan
+from privfin.privacy.accounting import accountant_name, epsilon
+
+NOT_PRIVATE = "NOT PRIVATE"
+
+#: What is computed from patients outside DP-SGD, whatever the configuration.
+_NOT_COVERED = (
+    "the number of patients of each site, which sampling rate and delta depend on, is public",
+    "which modalities each site holds is public",
+    "the held-out patients: loss and metrics on them are computed without noise",
+    "the choice of configuration: earlier runs and tuning on the same patients are not counted",
+    "a patient at several sites: the budgets of those sites add up; overlap is not checked",
+    "timing, file sizes and the number of rounds",
+)
+
+
+def claim(config: RunConfig) -> str:
+    """``dp``, or why the run is not private."""
+    if not config.privacy.is_private:
+        return f"{NOT_PRIVATE}: trained without differential privacy (epsilon = inf)"
+    if config.privacy.reproducible:
+        return f"{NOT_PRIVATE}: test mode, the noise can be computed from the public seed"
+    return "dp"
+
+
+def privacy_statement(
+    config: RunConfig, plan: TrainingPlan, rounds_started: Mapping[str, int]
+) -> dict[str, Any]:
+    """The privacy statement of a run.
+
+    Args:
+        config: the run's configuration.
+        plan: its plan.
+        rounds_started: by site, rounds started in all attempts. Each counts in full, whether it
+            was finished or not.
+    """
+    encrypted = config.crypto.encryption == "bfv"
+    return {
+        "format": 1,
+        "claim": claim(config),
+        "unit": "patient",
+        "adjacency": "add or remove one patient, with all of that patient's records",
+        "trust": "local: every site adds the full noise to its own training",
+        "target": {"epsilon": config.privacy.epsilon, "delta": config.privacy.delta},
+        "accountant": accountant_name(),
+        "sites": [
+            _site_statement(config, plan, site, rounds_started.get(site.name, 0))
+            for site in plan.sites
+        ],
+        "observers": {
+            "outsider": "sees the final model: at most the epsilon of each site",
+            "another site": "sees the sum of every round: at most the epsilon of each site",
+            "coordinator": (
+                "sees ciphertexts, signatures, sizes and times; holds no key and no model"
+                if encrypted
+                else "can read every update, because encryption is off: at most the epsilon "
+                "of each site"
+            ),
+            "coordinator with a site": (
+                "can decrypt sums; single updates stay hidden by pairwise masks unless all "
+                "other sites take part too; at most the epsilon of each site in any case"
+                if encrypted
+                else "can read every update: at most the epsilon of each site"
+            ),
+        },
+        "encryption": {
+            "scheme": "BFV, N 8192, 128-bit security, pairwise masks" if encrypted else "none",
+            "layout": config.crypto.layout if encrypted else None,
+            "value_bits": config.crypto.value_bits,
+        },
+        "segments": [
+            {
+                "segment": s.name,
+                "parameters": s.stop - s.start,
+                "sites_training_it": s.trained_by,
+                "divisor": s.divisor,
+            }
+            for s in plan.segments
+        ],
+        "not_covered": list(_NOT_COVERED),
+    }
+
+
+def _site_statement(
+    config: RunConfig, plan: TrainingPlan, site: SitePlan, rounds: int
+) -> dict[str, Any]:
+    steps = rounds * plan.local_steps
+    private = config.privacy.is_private
+    spent = epsilon([site.event(steps)], site.delta) if private else float("inf")
+    return {
+        "site": site.name,
+        "modalities": list(site.modalities),
+        "unit": "patient",
+        "adjacency": "add/remove",
+        "mechanism": "DP-SGD, Poisson-subsampled Gaussian" if private else "SGD without noise",
+        "epsilon": spent,
+        "delta": site.delta,
+        "noise_multiplier": site.noise_multiplier,
+        "clip_norm": config.privacy.clip_norm if private else None,
+        "sampling_rate": site.sampling_rate,
+        "sampler": "Poisson over patients, one record of each at random",
+        "divisor": config.training.batch_size,
+        "steps": steps,
+        "steps_planned": site.steps,
+        "patients_declared": site.patients,
+    }

@@ -1,0 +1,126 @@
+"""From a configuration to a finished run directory: start, train, measure, write."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from privfin.config import RunConfig
+from privfin.errors import ConfigError
+from privfin.evaluation.cells import CellResult
+from privfin.federation.assessment import assess
+from privfin.federation.local import TrainingObserver, train_locally
+from privfin.federation.plan import TrainingPlan, make_plan
+from privfin.federation.prepare import PreparedData
+from privfin.federation.statement import claim, privacy_statement
+from privfin.files import write_json
+from privfin.models.segments import assign, initial_model
+from privfin.runs import Run, code_revision, create_run, versions
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: its results per availability cell, and its privacy statement."""
+
+    run: Run
+    plan: TrainingPlan
+    cells: dict[str, CellResult]
+    privacy: dict[str, Any]
+
+
+def fingerprints(data: PreparedData) -> dict[str, str]:
+    """SHA-256 of every site's training data and of the held-out data."""
+    found = {name: site.fingerprint for name, site in data.sites.items()}
+    return {**found, "held-out": data.test.fingerprint}
+
+
+def start_run(path: Path, config: RunConfig, plan: TrainingPlan, data: PreparedData) -> Run:
+    """Make the run directory with its manifest. Raises UserInputError if it exists."""
+    content = config.model_dump(mode="json")
+    content["data"]["root"] = None  # where a folder lies is nobody else's business
+    manifest = {
+        "run_id": secrets.token_hex(16),
+        "claim": claim(config),
+        "config": content,
+        "config_sha256": config.digest(),
+        "label_names": list(plan.label_names),
+        "sites": [
+            {"site": s.name, "modalities": list(s.modalities), "patients": s.patients}
+            for s in plan.sites
+        ],
+        "data_sha256": fingerprints(data),
+        "notices": list(data.notices),
+        "public_seed": config.training.seed,
+        "versions": versions(),
+        "code_revision": code_revision(),
+    }
+    run = create_run(path, manifest)
+    run.record("created")
+    return run
+
+
+def check_same_data(run: Run, data: PreparedData) -> None:
+    """Refuse to resume on other data.
+
+    Raises:
+        ConfigError: naming the site whose records differ.
+    """
+    before, after = run.manifest["data_sha256"], fingerprints(data)
+    for name in sorted(before.keys() | after.keys()):
+        if before.get(name) != after.get(name):
+            raise ConfigError(
+                f"the records of '{name}' are not those that {run.path} was started with; "
+                "resume with the same data, or start a new run"
+            )
+
+
+def complete_run(
+    run: Run,
+    config: RunConfig,
+    data: PreparedData,
+    *,
+    observer: TrainingObserver | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Result | None:
+    """Train what is left of a run and write its results.
+
+    Returns:
+        The result, or None if ``should_stop`` ended training early; the run can be resumed.
+    """
+    plan = make_plan(config, data.declarations)
+    outcome = train_locally(
+        config, plan, data, run, observer=observer, should_stop=should_stop
+    )
+    if not outcome.is_complete:
+        run.record("interrupted", round=outcome.rounds)
+        return None
+    model = initial_model(config, len(plan.label_names))
+    assign(model, outcome.vector)
+    results = assess(
+        model, data.test, plan.label_names, config.evaluation, config.training.seed
+    )
+    started: dict[str, int] = {}
+    for event in run.events():
+        if event["event"] == "site-round-started":
+            started[event["site"]] = started.get(event["site"], 0) + 1
+    if config.privacy.reproducible:
+        started = dict.fromkeys(plan.cohort, outcome.rounds)
+    statement = privacy_statement(config, plan, started)
+    write_json(run.path / "metrics.json", _metrics(outcome.rounds, results))
+    write_json(run.path / "privacy.json", statement)
+    run.save_model(model)
+    run.record("finished", rounds=outcome.rounds)
+    return Result(run, plan, results, statement)
+
+
+def _metrics(rounds: int, results: dict[str, CellResult]) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "rounds": rounds,
+        "chosen_by": "nothing: the model of the last round is measured once",
+        "noise": "none: computed on held-out patients, not covered by differential privacy",
+        "cells": {name: result.to_dict() for name, result in results.items()},
+    }

@@ -1,0 +1,1 @@
+"""Encoders, imputers and the multimodal classifier."""

@@ -1,0 +1,1 @@
+"""The DP-SGD step, its noise, and its accounting."""
