@@ -18,7 +18,7 @@ from privfin.config import RunConfig
 from privfin.crypto.bfv import ciphertext_bytes
 from privfin.crypto.pack import Packing
 from privfin.data.partition import site_sizes, sites_modalities, test_size
-from privfin.data.phantom_labels import statistics
+from privfin.data.phantom import LABELS as PHANTOM_LABELS
 from privfin.errors import ConfigError, PlanError
 from privfin.models.segments import initial_model, owners, segments, trains
 from privfin.privacy.accounting import SubsampledGaussianEvent, epsilon
@@ -117,7 +117,7 @@ def label_names(config: RunConfig) -> tuple[str, ...]:
     if config.data.labels:
         return config.data.labels
     if config.data.source == "phantom":
-        return statistics().names
+        return PHANTOM_LABELS
     if config.data.source == "covid-cxr":
         return ("covid-19",)
     raise ConfigError("data.labels is empty: name the label columns of the manifest")

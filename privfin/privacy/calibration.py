@@ -123,8 +123,7 @@ def calibrate_noise(epsilon: float, delta: float, sampling_rate: float, steps: i
     noise = _round_up(_central_limit_guess(epsilon, delta, sampling_rate, steps))
     low, high = 0.0, math.inf  # not enough noise; enough noise
     above, below = math.nan, math.nan  # ln(ε/target) at these two
-    was_enough: bool | None = None
-    stride = 1.01
+    stride = 1.03
     for _ in range(_MOST_EVALUATIONS):
         event = SubsampledGaussianEvent(noise, sampling_rate, steps)
         value = spent_epsilon([event], delta)
@@ -132,11 +131,8 @@ def calibrate_noise(epsilon: float, delta: float, sampling_rate: float, steps: i
         off = math.log(value / epsilon) if 0.0 < value < math.inf else math.nan
         if enough:
             high, below = noise, off
-            above = above / 2.0 if was_enough else above
         else:
             low, above = noise, off
-            below = below / 2.0 if was_enough is False else below
-        was_enough = enough
         if high <= SMALLEST_NOISE or _next_above(low) >= high:
             return high
         if low >= LARGEST_NOISE:
@@ -147,7 +143,7 @@ def calibrate_noise(epsilon: float, delta: float, sampling_rate: float, steps: i
             noise = min(max(_round_up(noise), SMALLEST_NOISE), LARGEST_NOISE)
             stride **= 2.5
         else:
-            noise = _between(low, above, high, below)
+            noise = _between(low, above, high, below, enough)
     raise PlanError(
         f"no noise multiplier up to {LARGEST_NOISE:g} keeps {steps} steps at sampling rate "
         f"{sampling_rate:g} within epsilon {epsilon:g} at delta {delta:g}; "
@@ -174,19 +170,24 @@ def _next_above(noise: float) -> float:
     return _round_up(noise * (1.0 + 1e-9) + 1e-12) if noise > 0.0 else 0.0
 
 
-def _between(low: float, above: float, high: float, below: float) -> float:
-    """A five-digit number strictly between both ends, near where ln ε crosses the target.
+def _next_below(noise: float) -> float:
+    """The largest number of five significant digits below ``noise``, itself one of them."""
+    step = 10.0 ** (math.floor(math.log10(noise * (1.0 - 1e-9))) - _SIGNIFICANT_DIGITS + 1)
+    return _round_up(noise - step)
 
-    Regula falsi on logarithmic axes. The caller halves the value at an end that stays put (the
-    Illinois rule), which keeps the search from creeping up on the answer from one side.
+
+def _between(low: float, above: float, high: float, below: float, at_high: bool) -> float:
+    """A five-digit number strictly between both ends, just past where ln ε crosses the target.
+
+    Regula falsi on logarithmic axes, going twice as far from the end evaluated last (the upper one
+    when ``at_high``): landing on the crossing's far side is what closes the bracket.
     """
     share = above / (above - below) if above > 0.0 > below else 0.5
+    share = max(1.0 - 2.0 * (1.0 - share), share / 2.0) if at_high else min(
+        2.0 * share, (1.0 + share) / 2.0
+    )
     noise = _round_up(low * (high / low) ** share)
-    if noise <= low:
-        return _next_above(low)
-    if noise >= high:
-        noise = _round_up(math.sqrt(low * high))
-    return noise if noise < high else _next_above(low)
+    return min(max(noise, _next_above(low)), _next_below(high))
 
 
 def _central_limit_guess(epsilon: float, delta: float, rate: float, steps: int) -> float:
