@@ -29,6 +29,9 @@ from privfin.errors import ConfigError, nearest
 Encoder = Literal["scattering", "cnn", "hashed-ngrams", "transformer"]
 ImputerKind = Literal["fin", "zero", "zero-fair"]
 
+#: Attention heads of the text transformer; they must divide ``model.width``.
+TRANSFORMER_HEADS = 4
+
 
 class Section(BaseModel):
     """A group of options: unknown keys are refused and values cannot change once read."""
@@ -39,33 +42,46 @@ class Section(BaseModel):
 class ManifestConfig(Section):
     """Column roles of a CSV file that lists the records (``data.source = "manifest"``)."""
 
-    file: str = Field("manifest.csv", description="the CSV file, relative to the data root")
-    patient: str = Field("patient_id", description="column of the patient's identifier")
-    record: str | None = Field(None, description="column of the record's identifier, if any")
+    file: str = Field(default="manifest.csv", description="the CSV file, relative to the data root")
+    patient: str = Field(default="patient_id", description="column of the patient's identifier")
+    record: str | None = Field(
+        default=None, description="column of the record's identifier, if any"
+    )
     inputs: dict[str, str] = Field(
         default_factory=lambda: {"image": "image", "text": "text"},
         description="modality -> column: an image's path under the data root, or the text itself",
     )
-    site: str | None = Field(None, description="column naming the place a record comes from")
-    split: str | None = Field(None, description="column with 'train' or 'test'")
+    site: str | None = Field(
+        default=None, description="column naming the place a record comes from"
+    )
+    split: str | None = Field(default=None, description="column with 'train' or 'test'")
 
 
 class DataConfig(Section):
     """Where the records come from, and how they are divided into training and test patients."""
 
     source: Literal["phantom", "covid-cxr", "manifest"] = Field(
-        "phantom", description="phantom (built in), covid-cxr, or manifest"
+        default="phantom", description="phantom (built in), covid-cxr, or manifest"
     )
-    root: Path | None = Field(None, description="folder of the data (not needed for phantom)")
-    patients: int = Field(6000, ge=20, le=10**6, description="phantom: how many patients to make")
-    image_size: int = Field(32, ge=16, le=256, description="images are read as squares this wide")
+    root: Path | None = Field(
+        default=None, description="folder of the data (not needed for phantom)"
+    )
+    patients: int = Field(
+        default=6000, ge=20, le=10**6, description="phantom: how many patients to make"
+    )
+    image_size: int = Field(
+        default=32, ge=16, le=256, description="images are read as squares this wide"
+    )
     labels: tuple[str, ...] = Field(
-        (), description="labels to learn; empty means all that the source has by default"
+        default=(), description="labels to learn; empty means all that the source has by default"
     )
-    test_fraction: float = Field(0.25, gt=0, lt=1, description="share of patients kept for tests")
-    skip_bad: bool = Field(False, description="leave out images that cannot be decoded")
+    test_fraction: float = Field(
+        default=0.25, gt=0, lt=1, description="share of patients kept for tests"
+    )
+    skip_bad: bool = Field(default=False, description="leave out images that cannot be decoded")
     mask_words: tuple[str, ...] | None = Field(
-        None, description="covid-cxr: words blanked in the notes; unset means the diagnosis words"
+        default=None,
+        description="covid-cxr: words blanked in the notes; unset means the diagnosis words",
     )
     manifest: ManifestConfig = Field(default_factory=ManifestConfig)
 
@@ -75,9 +91,11 @@ class ModalityConfig(Section):
 
     encoder: Encoder = Field(description="scattering or cnn (images), hashed-ngrams or transformer")
     kind: Literal["image", "text"] = Field(description="what the raw input is")
-    features: int = Field(1024, ge=16, le=65536, description="text: hashing buckets")
-    order: Literal[1, 2] = Field(1, description="scattering: 1 (400 numbers) or 2 (3,472 numbers)")
-    length: int = Field(48, ge=4, le=512, description="transformer: tokens read of a text")
+    features: int = Field(default=512, ge=16, le=65536, description="text: hashing buckets")
+    order: Literal[1, 2] = Field(
+        default=1, description="scattering: 1 (400 numbers) or 2 (3,472 numbers)"
+    )
+    length: int = Field(default=48, ge=4, le=512, description="transformer: tokens read of a text")
 
     @model_validator(mode="after")
     def _encoder_reads_kind(self) -> ModalityConfig:
@@ -92,21 +110,29 @@ class SiteConfig(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="short name of the site")
     match: tuple[str, ...] = Field(description="parts of place names; '*' takes all other places")
-    modalities: tuple[str, ...] = Field((), description="what the site holds; empty means all")
+    modalities: tuple[str, ...] = Field(
+        default=(), description="what the site holds; empty means all"
+    )
     patients: int | None = Field(
-        None, ge=1, description="declared number of training patients, for plans without data"
+        default=None,
+        ge=1,
+        description="declared number of training patients, for plans without data",
     )
 
 
 class FederationConfig(Section):
     """Who takes part."""
 
-    sites: int = Field(10, ge=1, le=1000, description="number of sites")
+    sites: int = Field(default=10, ge=1, le=1000, description="number of sites")
     modalities: str = Field(
-        "4:4:2", description="sites with image only : text only : both, in proportion"
+        default="4:4:2", description="sites with image only : text only : both, in proportion"
     )
-    alpha: float = Field(1.0, gt=0, description="label skew between sites (Dirichlet; inf = none)")
-    site: tuple[SiteConfig, ...] = Field((), description="named sites, by place, instead of these")
+    alpha: float = Field(
+        default=1.0, gt=0, description="label skew between sites (Dirichlet; inf = none)"
+    )
+    site: tuple[SiteConfig, ...] = Field(
+        default=(), description="named sites, by place, instead of these"
+    )
 
     @model_validator(mode="after")
     def _unique_names(self) -> FederationConfig:
@@ -119,17 +145,21 @@ class FederationConfig(Section):
 class FinConfig(Section):
     """Size of the Feature Imputation Network (a transformer decoder, arXiv 2505.20232)."""
 
-    layers: int = Field(2, ge=1, le=12, description="decoder layers (paper: 6)")
-    heads: int = Field(4, ge=1, le=16, description="attention heads (paper: 4)")
-    feedforward: int = Field(64, ge=1, le=8192, description="feed-forward width (paper: 1024)")
-    tokens: int = Field(4, ge=1, le=64, description="tokens a source feature is spread over")
+    layers: int = Field(default=1, ge=1, le=12, description="decoder layers (paper: 6)")
+    heads: int = Field(default=4, ge=1, le=16, description="attention heads (paper: 4)")
+    feedforward: int = Field(
+        default=32, ge=1, le=8192, description="feed-forward width (paper: 1024)"
+    )
+    tokens: int = Field(
+        default=2, ge=1, le=64, description="tokens a source feature is spread over"
+    )
 
 
 class ModelConfig(Section):
     """The shape of the model."""
 
-    width: int = Field(32, ge=4, le=2048, description="width d of every modality's feature")
-    imputer: ImputerKind = Field("fin", description="fin, zero or zero-fair")
+    width: int = Field(default=16, ge=4, le=2048, description="width d of every modality's feature")
+    imputer: ImputerKind = Field(default="fin", description="fin, zero or zero-fair")
     fin: FinConfig = Field(default_factory=FinConfig)
 
     @model_validator(mode="after")
@@ -142,32 +172,55 @@ class ModelConfig(Section):
 class TrainingConfig(Section):
     """How a site trains and how the rounds go."""
 
-    rounds: int = Field(30, ge=1, le=100_000, description="exchanges of encrypted updates")
-    local_steps: int = Field(10, ge=1, le=100_000, description="DP-SGD steps a site takes a round")
-    batch_size: int = Field(64, ge=1, description="expected patients in a step (the divisor)")
-    physical_batch: int = Field(16, ge=1, le=4096, description="rows computed at once")
-    learning_rate: float = Field(1.0, gt=0, description="step size under DP")
+    rounds: int = Field(default=30, ge=1, le=100_000, description="exchanges of encrypted updates")
+    local_steps: int = Field(
+        default=10, ge=1, le=100_000, description="DP-SGD steps a site takes a round"
+    )
+    batch_size: int = Field(
+        default=128, ge=1, description="expected patients in a step (the divisor)"
+    )
+    physical_batch: int = Field(default=16, ge=1, le=4096, description="rows computed at once")
+    learning_rate: float = Field(
+        default=12.0, allow_inf_nan=False, gt=0, description="step size under DP"
+    )
     learning_rate_without_privacy: float = Field(
-        1.0, gt=0, description="step size with epsilon = inf, where nothing is clipped"
+        default=5.0,
+        allow_inf_nan=False,
+        gt=0,
+        description="step size with epsilon = inf, where nothing is clipped",
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum inside a round, at each site")
+    momentum: float = Field(
+        default=0.9, ge=0, lt=1, description="momentum inside a round, at each site"
+    )
     average_from: float = Field(
-        0.5, ge=0, le=1, description="the final model is the mean of the rounds after this share"
+        default=0.8,
+        ge=0,
+        le=1,
+        description="the final model is the mean of the rounds after this share",
     )
-    imputation_weight: float = Field(0.5, ge=0, description="weight of the imputation loss")
-    seed: int = Field(0, ge=0, lt=2**63, description="public seed: phantom, split, initial model")
+    imputation_weight: float = Field(
+        default=0.1, allow_inf_nan=False, ge=0, description="weight of the imputation loss"
+    )
+    seed: int = Field(
+        default=0, ge=0, lt=2**63, description="public seed: phantom, split, initial model"
+    )
 
 
 class PrivacyConfig(Section):
     """The guarantee to keep."""
 
-    epsilon: float = Field(8.0, gt=0, description="privacy budget of the whole run; inf = no DP")
-    delta: Literal["auto"] | float = Field(
-        "auto", description="failure probability; auto = min(1e-5, 0.1 / patients of the site)"
+    epsilon: float = Field(
+        default=8.0, gt=0, description="privacy budget of the whole run; inf = no DP"
     )
-    clip_norm: float = Field(1.0, gt=0, description="bound C on one patient's gradient")
+    delta: Literal["auto"] | float = Field(
+        default="auto",
+        description="failure probability; auto = min(1e-5, 0.1 / patients of the site)",
+    )
+    clip_norm: float = Field(
+        default=0.1, allow_inf_nan=False, gt=0, description="bound C on one patient's gradient"
+    )
     reproducible: bool = Field(
-        False, description="test mode: noise from the public seed; the run is NOT PRIVATE"
+        default=False, description="test mode: noise from the public seed; the run is NOT PRIVATE"
     )
 
     @field_validator("epsilon")
@@ -197,19 +250,26 @@ class PrivacyConfig(Section):
 class CryptoConfig(Section):
     """How updates are protected on their way."""
 
-    encryption: Literal["bfv", "none"] = Field("bfv", description="bfv (with masks), or none")
-    layout: Literal["2x20", "3x15"] = Field("2x20", description="fields a slot x bits a field")
-    value_bits: int = Field(16, ge=4, le=19, description="bits of one quantised value")
+    encryption: Literal["bfv", "none"] = Field(
+        default="bfv", description="bfv (with masks), or none"
+    )
+    layout: Literal["2x20", "3x15"] = Field(
+        default="2x20", description="fields a slot x bits a field"
+    )
+    value_bits: int = Field(default=16, ge=4, le=19, description="bits of one quantised value")
     update_bound: float = Field(
-        2.0, gt=0, description="largest change of one parameter in a round; more is cut"
+        default=8.0,
+        allow_inf_nan=False,
+        gt=0,
+        description="largest change of one parameter in a round; more is cut",
     )
 
 
 class EvaluationConfig(Section):
     """How the final model is measured."""
 
-    bootstrap: int = Field(500, ge=0, le=100_000, description="resamples of patients")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="level of the intervals")
+    bootstrap: int = Field(default=500, ge=0, le=100_000, description="resamples of patients")
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="level of the intervals")
 
 
 def _default_modalities() -> dict[str, ModalityConfig]:
@@ -238,6 +298,15 @@ class RunConfig(Section):
         for name in self.modalities:
             if not name.isidentifier():
                 raise ValueError(f"modality name '{name}' must be letters, digits and underscores")
+            if "_to_" in f"_{name}_":
+                # Imputers are named source_to_target.
+                raise ValueError(f"modality name '{name}' must not contain the word 'to'")
+        words = [name for name, m in self.modalities.items() if m.encoder == "transformer"]
+        if words and self.model.width % TRANSFORMER_HEADS:
+            raise ValueError(
+                f"modality '{words[0]}' has a transformer of {TRANSFORMER_HEADS} heads: "
+                f"model.width ({self.model.width}) must be a multiple of {TRANSFORMER_HEADS}"
+            )
         for site in self.federation.site:
             unknown = set(site.modalities) - set(self.modalities)
             if unknown:
@@ -250,6 +319,8 @@ class RunConfig(Section):
         """SHA-256 of the canonical JSON, without ``data.root`` (a path differs between sites)."""
         content = self.model_dump(mode="json")
         del content["data"]["root"]
+        # Sorting must not hide the order of modalities: parameters are laid out in that order.
+        content["modalities"] = list(content["modalities"].items())
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -269,6 +340,8 @@ def load_config(path: Path | None, overrides: Sequence[tuple[str, Any]] = ()) ->
             raise ConfigError(f"cannot read {path}: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    # An override changes one option of the built-in modalities; a file lists all that it uses.
+    content.setdefault("modalities", {m: c.model_dump() for m, c in _default_modalities().items()})
     for key, value in overrides:
         _set_key(content, key, value)
     _complete_modalities(content)
@@ -320,7 +393,10 @@ def _complete_modalities(content: dict[str, Any]) -> None:
 
 def _first_problem(error: ValidationError, content: dict[str, Any]) -> str:
     """One plain line for the first thing that is wrong."""
-    first = error.errors(include_url=False)[0]
+    problems = error.errors(include_url=False)
+    # A mistyped name comes first: it explains why a required option seems to be missing.
+    unknown = (p for p in problems if p["type"] == "extra_forbidden")
+    first = next(unknown, problems[0])
     location = [str(part) for part in first["loc"] if part not in ("float", "literal['auto']")]
     where = ".".join(location)
     if first["type"] == "extra_forbidden":

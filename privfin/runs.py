@@ -35,9 +35,20 @@ from privfin.models.multimodal import MultimodalModel
 from privfin.models.segments import initial_model
 
 FORMAT = 1
+#: Says that the line before it was cut short when the machine stopped.
+_CUT = "line-cut-short"
 _PACKAGES = (
-    "privfin torch opacus dp-accounting flwr tenseal cryptography numpy scikit-learn safetensors"
-).split()
+    "privfin",
+    "torch",
+    "opacus",
+    "dp-accounting",
+    "flwr",
+    "tenseal",
+    "cryptography",
+    "numpy",
+    "scikit-learn",
+    "safetensors",
+)
 
 
 @dataclass(frozen=True)
@@ -96,17 +107,22 @@ class Run:
     def events(self) -> list[dict[str, Any]]:
         """Everything that happened, oldest first."""
         path = self.path / "events.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        found = []
-        for number, line in enumerate(lines, start=1):
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        found: list[dict[str, Any]] = []
+        # The machine may have stopped in the middle of a line: the last one, or one before which
+        # `record` left its mark. What a cut line announced had not begun yet.
+        may_be_cut = True
+        for number, line in reversed(list(enumerate(lines, start=1))):
             try:
-                found.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                if number == len(lines):  # the machine stopped in the middle of the last line
-                    found.append({"event": "unreadable"})
-                    continue
-                raise DataError(f"{path} line {number} is not valid JSON") from error
-        return found
+                event = json.loads(line)
+            except ValueError as error:
+                if not may_be_cut:
+                    raise DataError(f"{path} line {number} is not valid JSON") from error
+                event = {"event": "unreadable"}
+            else:
+                may_be_cut = event["event"] == _CUT
+            found.append(event)
+        return found[::-1]
 
     def record(self, event: str, **details: Any) -> None:
         """Append an event and flush it to disk."""
@@ -114,7 +130,7 @@ class Run:
         line = json.dumps({"time": now(), "event": event, **details}, allow_nan=False)
         with clear_disk_errors(path), path.open("a+b") as stream:
             if stream.tell() and not _ends_with_newline(stream):
-                line = "\n" + line
+                line = "\n" + json.dumps({"time": now(), "event": _CUT}) + "\n" + line
             stream.write(line.encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
@@ -131,7 +147,7 @@ class Run:
         folder = self.path / "checkpoints"
         with clear_disk_errors(folder):
             folder.mkdir(exist_ok=True)
-        tensors = {
+        tensors: dict[str, npt.NDArray[Any]] = {
             "vector": state.vector,
             "total": state.total,
             "round": np.array([state.round]),
@@ -145,13 +161,16 @@ class Run:
         if not found:
             return None
         tensors = _read_tensors(found[-1])
-        return Checkpoint(
-            int(tensors["round"][0]), tensors["vector"], tensors["total"], int(tensors["count"][0])
-        )
+        try:
+            done, count = int(tensors["round"][0]), int(tensors["count"][0])
+            return Checkpoint(done, tensors["vector"], tensors["total"], count)
+        except (KeyError, IndexError) as error:
+            raise UserInputError(f"{found[-1]} is not a checkpoint of a run") from error
 
     def save_model(self, model: MultimodalModel) -> None:
         """Write the final model."""
-        tensors = {name: p.detach().numpy() for name, p in model.state_dict().items()}
+        state = model.state_dict()
+        tensors: dict[str, npt.NDArray[Any]] = {k: p.detach().numpy() for k, p in state.items()}
         write_bytes(self.path / "model.safetensors", save_tensors(tensors))
 
     def model(self) -> MultimodalModel:
@@ -231,6 +250,9 @@ def check_same_config(run: Run, config: RunConfig) -> None:
     """
     before, after = run.config.model_dump(mode="json"), config.model_dump(mode="json")
     before["data"]["root"] = after["data"]["root"] = None
+    for content in (before, after):
+        # Parameters are laid out in the order of the modalities, which dictionaries ignore.
+        content["modalities"]["order"] = list(content["modalities"])
     for key, old, new in _differences(before, after):
         raise ConfigError(
             f"the configuration changed since {run.path} was started: {key} was {old}, is now "

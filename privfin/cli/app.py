@@ -17,9 +17,8 @@ import click
 import typer
 
 from privfin.cli import predict, train
+from privfin.cli.stopping import INTERRUPTED, StoppedError
 from privfin.errors import PrivfinError
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="privfin",
@@ -73,9 +72,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _fail(f"{error.format_message()} (see privfin --help)", 2)
     except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted; a run that had started continues with --resume", INTERRUPTED)
+        code = INTERRUPTED
     except PrivfinError as error:
-        if debug:
+        if debug and not isinstance(error, StoppedError):
             raise
         return _fail(str(error), error.exit_code)
     except BrokenPipeError:
@@ -87,6 +86,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
             raise
         kind = type(error).__name__
         return _fail(f"internal error ({kind}); run again with PRIVFIN_DEBUG=1 for details", 1)
+    if code == INTERRUPTED:  # also what typer makes of a KeyboardInterrupt, without a word
+        return _fail("interrupted; a run that had started continues with --resume", INTERRUPTED)
     return code if isinstance(code, int) else 0
 
 

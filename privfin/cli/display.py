@@ -56,9 +56,7 @@ class TrainingDisplay:
             TimeRemainingColumn(),
             console=console,
         )
-        self._live = Live(
-            self._progress, console=console, transient=True, refresh_per_second=4
-        )
+        self._live = Live(self._progress, console=console, transient=True, refresh_per_second=4)
         self._task: TaskID | None = None
         self._stage = ""
         self._stage_start = 0.0

@@ -7,6 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from privfin.errors import PrivfinError
+
+INTERRUPTED = 130
+
+
+class StoppedError(PrivfinError):
+    """The user stopped a run between two rounds; it can be resumed (exit code 130)."""
+
+    exit_code = INTERRUPTED
+
 
 @contextmanager
 def stop_on_interrupt(announce: Callable[[str], None]) -> Iterator[Callable[[], bool]]:

@@ -139,8 +139,9 @@ def print_result(
     console.print(
         f"Sent: {human_bytes(up)} up, {human_bytes(down)} down over all sites.\n"
         f"Files: {path}/ (model.safetensors, metrics.json, privacy.json, manifest.json)\n"
-        f"Next: privfin predict {path} --image X.png --text \"...\"",
+        f'Next: privfin predict {path} --image X.png --text "..."',
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from privfin.config import RunConfig, load_config, parse_override
+from privfin.config import RunConfig, load_config, parse_config, parse_override
 from privfin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,9 +62,7 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any option, as section.key=value.")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run at --out.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run at --out.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan without touching data.")
     ] = False,
@@ -92,7 +89,7 @@ def train(
             raise ConfigError("--resume needs --out RUN: which run to go on with")
         if dry_run:
             raise ConfigError("--resume and --dry-run do not go together")
-        _resume(out, config, overrides, data_root, as_json)
+        _resume(out, config, overrides, as_json)
         return
     settings = load_config(config, overrides)
     if settings.federation.site and sites is not None:
@@ -133,11 +130,13 @@ def _show_plan(config: RunConfig, as_json: bool) -> None:
 
     from privfin.cli.summary import print_plan, warn_if_not_private
     from privfin.federation.plan import declared_sites, make_plan
+    from privfin.federation.statement import claim
     from privfin.files import jsonable
 
     plan = make_plan(config, declared_sites(config))
     if as_json:
-        typer.echo(json.dumps(jsonable({**asdict(plan), "parameters": plan.parameters}), indent=2))
+        content = {"claim": claim(config), **asdict(plan), "parameters": plan.parameters}
+        typer.echo(json.dumps(jsonable(content), indent=2))
         return
     console = _console(as_json)
     warn_if_not_private(console, config)
@@ -158,15 +157,15 @@ def _resume(
     out: Path,
     path: Path | None,
     overrides: list[tuple[str, Any]],
-    data_root: Path | None,
     as_json: bool,
 ) -> None:
     from privfin.runs import check_same_config, load_run
 
     run = load_run(out)
     config = run.config
-    if path is not None or any(key != "data.root" for key, _ in overrides):
-        given = load_config(path, overrides)
+    data_root = None
+    if path is not None or overrides:
+        given = load_config(path, overrides) if path else _changed(config, overrides)
         check_same_config(run, given)
         data_root = given.data.root
     if run.is_finished:
@@ -178,16 +177,31 @@ def _resume(
     _work(config, out, run, as_json)
 
 
+def _changed(config: RunConfig, overrides: list[tuple[str, Any]]) -> RunConfig:
+    """A run's own configuration with these options on top."""
+    content = config.model_dump(mode="json")
+    for key, value in overrides:
+        *sections, last = key.split(".")
+        place: Any = content
+        for section in sections:
+            place = place.setdefault(section, {}) if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            raise ConfigError(f"'{key}' cannot be set: it is not inside a section")
+        place[last] = value
+    return parse_config(content, "the options")
+
+
 def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool) -> None:
     import torch
 
     from privfin.cli.display import TrainingDisplay
-    from privfin.cli.stopping import stop_on_interrupt
+    from privfin.cli.stopping import StoppedError, stop_on_interrupt
     from privfin.cli.summary import warn_if_not_private
-    from privfin.federation.plan import make_plan
+    from privfin.federation.plan import check_without_data, make_plan
     from privfin.federation.prepare import prepare
     from privfin.federation.training_run import check_same_data, complete_run, start_run
 
+    check_without_data(config)
     console = _console(as_json)
     warn_if_not_private(console, config)
     display = TrainingDisplay(console)
@@ -197,21 +211,21 @@ def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool) -> None:
         for notice in data.notices:
             display.note(f"note: {notice}")
         plan = make_plan(config, data.declarations)
+        is_old = run is not None
         if run is None:
             run = start_run(out, config, plan, data)
         else:
             check_same_data(run, data)
-            run.record("resumed")
-        saved = run.last_checkpoint()
-        first = saved.round if saved else 0
-        display.begin_rounds(plan.rounds, len(plan.sites), _worst_epsilons(config, plan), first)
+        epsilons = _worst_epsilons(config, plan)
         with run.lock(), stop_on_interrupt(display.note) as asked:
+            saved = run.last_checkpoint()
+            if is_old:
+                run.record("resumed")
+            first = saved.round if saved else 0
+            display.begin_rounds(plan.rounds, len(plan.sites), epsilons, first)
             result = complete_run(run, config, data, observer=display, should_stop=asked)
     if result is None:
-        typer.echo(
-            f"privfin: stopped; go on with: privfin train --resume --out {out}", file=sys.stderr
-        )
-        raise typer.Exit(130)
+        raise StoppedError(f"stopped; go on with: privfin train --resume --out {out}")
     _report(console, config, result, as_json)
 
 
@@ -227,12 +241,23 @@ def _worst_epsilons(config: RunConfig, plan: TrainingPlan) -> list[float] | None
     return [max(values) for values in zip(*columns, strict=True)]
 
 
+def _traffic(events: list[dict[str, Any]]) -> tuple[int, int]:
+    """Bytes up and down over all the processes that worked on a run; each counts from 0."""
+    up = down = 0
+    last = (0, 0)
+    for event in events:
+        if event["event"] == "resumed":
+            up, down, last = up + last[0], down + last[1], (0, 0)
+        elif event["event"] == "round-finished":
+            last = (event["up"], event["down"])
+    return up + last[0], down + last[1]
+
+
 def _report(console: Console, config: RunConfig, result: Result, as_json: bool) -> None:
     from privfin.cli.summary import print_result
     from privfin.files import jsonable
 
-    sent = [e for e in result.run.events() if e["event"] == "round-finished"]
-    traffic = (sent[-1]["up"], sent[-1]["down"]) if sent else (0, 0)
+    traffic = _traffic(result.run.events())
     if as_json:
         content = {
             "run": str(result.run.path),
@@ -245,4 +270,3 @@ def _report(console: Console, config: RunConfig, result: Result, as_json: bool) 
         return
     path = str(result.run.path)
     print_result(console, config, result.plan, result.cells, result.privacy, traffic, path)
-

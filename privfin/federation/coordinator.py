@@ -7,7 +7,8 @@ a context that holds a secret key.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +37,15 @@ class Traffic:
 
     up: int
     down: int
+
+
+@contextmanager
+def _from_site(site: str) -> Iterator[None]:
+    """Let a refusal of what a site sent name the site, whatever the message itself claims."""
+    try:
+        yield
+    except ProtocolError as error:
+        raise ProtocolError(f"refused what site '{site}' sent: {error}") from error
 
 
 class Coordinator:
@@ -75,10 +85,11 @@ class Coordinator:
             return
         maker, *others = self._cohort
         made = self._ask({maker: Task("make-key", 0, 0, self._cohort)}, "key", key_id=None)
-        public_bytes, *boxes = made[maker]
+        public_bytes, *boxes = made[maker] or (b"",)
         if len(boxes) != len(others):
             raise ProtocolError(f"site '{maker}' sealed {len(boxes)} keys for {len(others)} sites")
-        self._public = BfvPublic(public_bytes, Packing.named(self._plan.layout))
+        with _from_site(maker):
+            self._public = BfvPublic(public_bytes, Packing.named(self._plan.layout))
         tasks = {
             site: Task("take-key", 0, 0, self._cohort, (box,))
             for site, box in zip(others, boxes, strict=True)
@@ -86,9 +97,7 @@ class Coordinator:
         if tasks:
             self._ask(tasks, "key-taken", key_id=self._public.key_id)
 
-    def run_rounds(
-        self, first: int, last: int, start_round: Callable[[int], int | None]
-    ) -> int:
+    def run_rounds(self, first: int, last: int, start_round: Callable[[int], int | None]) -> int:
         """Run rounds ``first`` to ``last`` and deliver every sum.
 
         Args:
@@ -111,7 +120,9 @@ class Coordinator:
             task = Task("update", number, attempt, self._cohort, parts)
             for site in self._cohort:
                 # One site at a time, so that memory holds one update and one sum.
-                total.add(list(self._ask({site: task}, "update", self._key_id())[site]))
+                update = self._ask({site: task}, "update", self._key_id())[site]
+                with _from_site(site):
+                    total.add(list(update))
             parts = tuple(total.result())
             done = number
         if parts:
@@ -140,15 +151,16 @@ class Coordinator:
         replies = self._transport.exchange(tasks)
         self._up += sum(len(reply) for reply in replies.values())
         opened = {}
-        for site, blob in replies.items():
+        for site, task in tasks.items():
             expected = ExpectedHeader(
                 kind=kind,
                 run_id=self._identity.run_id,
-                round=tasks[site].round,
-                attempt=tasks[site].attempt,
+                round=task.round,
+                attempt=task.attempt,
                 senders=(site,),
                 key_id=key_id or "",
                 config_hash=self._identity.config_digest,
             )
-            opened[site] = open_envelope(blob, self._roster, expected).parts
+            with _from_site(site):
+                opened[site] = open_envelope(replies[site], self._roster, expected).parts
         return opened

@@ -15,7 +15,7 @@ os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 os.environ["FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"] = "1"
 
-from flwr.app import (  # noqa: E402
+from flwr.app import (
     Array,
     ArrayRecord,
     ConfigRecord,
@@ -24,13 +24,13 @@ from flwr.app import (  # noqa: E402
     Message,
     RecordDict,
 )
-from flwr.clientapp import ClientApp  # noqa: E402
-from flwr.serverapp import Grid, ServerApp  # noqa: E402
-from flwr.supercore.run import Run  # noqa: E402
-from flwr.supercore.task_identity import TaskIdentity  # noqa: E402
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
 
-from privfin.errors import PrivfinError, ProtocolError  # noqa: E402
-from privfin.federation.messages import (  # noqa: E402
+from privfin.errors import PrivfinError, ProtocolError
+from privfin.federation.messages import (
     SiteFailedError,
     Task,
     TaskHandler,
@@ -40,6 +40,7 @@ from privfin.federation.messages import (  # noqa: E402
 
 #: Marks our byte strings, so that Flower's averaging strategies refuse them.
 STYPE = "privfin.bytes.v1"
+#: Flower's error codes end below this; ours are this plus the exit code of the site's error.
 _SITE_ERROR = 1000
 _COORDINATOR_NODE = 1
 
@@ -49,8 +50,9 @@ def _pack(head: dict[str, str | int | list[str]], parts: Iterable[bytes]) -> Rec
         f"{index:06d}": Array(dtype="uint8", shape=(len(part),), stype=STYPE, data=part)
         for index, part in enumerate(parts)
     }
-    return RecordDict({"head": ConfigRecord(cast("dict[str, object]", head)),
-                       "parts": ArrayRecord(arrays)})
+    return RecordDict(
+        {"head": ConfigRecord(cast("dict[str, object]", head)), "parts": ArrayRecord(arrays)}
+    )
 
 
 def _unpack(content: RecordDict) -> tuple[ConfigRecord, tuple[bytes, ...]]:
@@ -113,7 +115,8 @@ class GridTransport(Transport):
         for reply in self._grid.send_and_receive(messages):
             site = site_of_node[reply.metadata.src_node_id]
             if reply.has_error():
-                raise SiteFailedError(f"site '{site}' failed: {reply.error.reason}")
+                code = max(1, int(reply.error.code) - _SITE_ERROR)
+                raise SiteFailedError(f"site '{site}' failed: {reply.error.reason}", code)
             _, parts = _unpack(reply.content)
             if len(parts) != 1:
                 raise ProtocolError(f"site '{site}' sent {len(parts)} parts, expected 1")
@@ -124,7 +127,7 @@ class GridTransport(Transport):
         return answers
 
 
-class LocalGrid(Grid):
+class LocalGrid(Grid):  # type: ignore[misc]  # mypy does not read flwr
     """Runs the ClientApp of every node in this process, one after the other.
 
     Sites run in turn because they share the machine's cores; a site's own error comes back as
@@ -205,7 +208,8 @@ class LocalGrid(Grid):
         try:
             return self._app(message, context)
         except PrivfinError as error:
-            return Message(Error(code=_SITE_ERROR, reason=str(error)), reply_to=message)
+            failure = Error(code=_SITE_ERROR + error.exit_code, reason=str(error))
+            return Message(failure, reply_to=message)
 
 
 def run_locally(
@@ -221,7 +225,7 @@ def run_locally(
     grid = LocalGrid(client_app, handlers)
     server_app = ServerApp()
 
-    @server_app.main()
+    @server_app.main()  # type: ignore[untyped-decorator]
     def main(grid: Grid, context: Context) -> None:
         coordinate(GridTransport(grid, cast("LocalGrid", grid).node_of_site))
 

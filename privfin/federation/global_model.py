@@ -1,4 +1,4 @@
-"""The global model as every site keeps it: the same sums applied in the same way give equal bits."""
+"""The global model as every site keeps it: equal sums, applied alike, give equal bits."""
 
 from __future__ import annotations
 

@@ -26,6 +26,9 @@ from privfin.models.segments import assign, flatten, initial_model
 from privfin.randomness import RandomStream
 from privfin.runs import Checkpoint, Run
 
+#: Gives the random stream for a purpose in a round.
+StreamSource = Callable[[str, int], RandomStream]
+
 
 class TrainingObserver(Protocol):
     """Told how training goes, for a display. It sees nothing that is not in the run directory."""
@@ -81,7 +84,7 @@ class _RunJournal:
         self._observer.site_started(round_number, site)
 
 
-def stream_source(config: RunConfig, site: str) -> Callable[[str, int], RandomStream]:
+def stream_source(config: RunConfig, site: str) -> StreamSource:
     """Streams of one site: from the operating system, or keyed by the seed in test mode."""
     if not config.privacy.reproducible:
         return lambda purpose, round_number: RandomStream.system()
@@ -132,15 +135,16 @@ def train_locally(
 
     def applied(current: GlobalModel) -> None:
         traffic = coordinators[0].traffic
-        run.save_checkpoint(
-            Checkpoint(current.round, current.vector, current.total, current.count)
-        )
+        run.save_checkpoint(Checkpoint(current.round, current.vector, current.total, current.count))
         run.record("round-finished", round=current.round, up=traffic.up, down=traffic.down)
         assign(shown, current.vector)
         loss = held_out_loss(shown, data.test)
         watcher.round_finished(current.round, loss, traffic.up, traffic.down)
 
-    sites = {}
+    def rounding(source: StreamSource) -> Callable[[int], RandomStream]:
+        return lambda number: source("rounding", number)
+
+    sites: dict[str, Site] = {}
     for name in roster:
         streams = stream_source(config, name)
         sites[name] = Site(
@@ -152,7 +156,7 @@ def train_locally(
             state=state.copy(),
             trainer=LocalTrainer(config, plan.site(name), data.sites[name], streams),
             journal=journal,
-            rounding=lambda number, source=streams: source("rounding", number),
+            rounding=rounding(streams),
             on_applied=None if sites else applied,
         )
 

@@ -54,7 +54,7 @@ class LocalTrainer:
         sampling = self._streams("sampling", round_number)
         if self._config.privacy.is_private:
             noise = self._streams("noise", round_number)
-            trainer: DpSgd | PlainSgd = DpSgd(
+            private = DpSgd(
                 self._model,
                 self._record_loss,
                 self._data.patients,
@@ -65,12 +65,12 @@ class LocalTrainer:
             )
             try:
                 for _ in range(steps):
-                    trainer.step()
+                    private.step()
             finally:
-                trainer.close()
+                private.close()
         else:
             rate = self._config.training.learning_rate_without_privacy
-            trainer = PlainSgd(
+            plain = PlainSgd(
                 self._model,
                 self._record_loss,
                 self._data.patients,
@@ -79,7 +79,7 @@ class LocalTrainer:
                 sampling=sampling,
             )
             for _ in range(steps):
-                trainer.step()
+                plain.step()
         return flatten(self._model) - start
 
     def _settings(self) -> DpSgdSettings:
@@ -95,8 +95,6 @@ class LocalTrainer:
         rows = self._data.batch.rows(torch.from_numpy(records))
         return self._model.per_record_loss(rows, self._config.training.imputation_weight)
 
-    def _make_optimizer(
-        self, rate: float
-    ) -> Callable[[list[nn.Parameter]], torch.optim.Optimizer]:
+    def _make_optimizer(self, rate: float) -> Callable[[list[nn.Parameter]], torch.optim.Optimizer]:
         momentum = self._config.training.momentum
         return lambda parameters: torch.optim.SGD(parameters, lr=rate, momentum=momentum)

@@ -12,7 +12,16 @@ TaskKind = Literal["make-key", "take-key", "update", "finish"]
 
 
 class SiteFailedError(PrivfinError):
-    """A site did not answer, or answered with an error; the round cannot be completed."""
+    """A site did not answer, or answered with an error; the round cannot be completed.
+
+    Args:
+        message: what happened, with the site's name.
+        exit_code: that of the error at the site: 2 for a full disk there, 3 for a spent budget.
+    """
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 @dataclass(frozen=True)

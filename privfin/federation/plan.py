@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from privfin.config import RunConfig
+from privfin.config import ImputerKind, RunConfig
 from privfin.crypto.bfv import ciphertext_bytes
 from privfin.crypto.pack import Packing
 from privfin.data.partition import site_sizes, sites_modalities, test_size
@@ -100,7 +100,9 @@ class TrainingPlan:
         counts = [np.full(s.stop - s.start, s.divisor, dtype=np.float32) for s in self.segments]
         return np.concatenate(counts)
 
-    def trained_mask(self, modalities: Sequence[str], imputer: str) -> npt.NDArray[np.bool_]:
+    def trained_mask(
+        self, modalities: Sequence[str], imputer: ImputerKind
+    ) -> npt.NDArray[np.bool_]:
         """Which parameters a site with these modalities trains, (parameters,)."""
         kept = [
             np.full(s.stop - s.start, trains(s.name, modalities, imputer)) for s in self.segments
@@ -151,6 +153,18 @@ def declared_sites(config: RunConfig) -> list[SiteDeclaration]:
     names = site_names(config)
     held = site_modalities(config)
     return [SiteDeclaration(*each) for each in zip(names, held, sizes, strict=True)]
+
+
+def check_without_data(config: RunConfig) -> None:
+    """Refuse, before any data is read, what the configuration alone shows to be impossible.
+
+    Raises:
+        PlanError: see :func:`make_plan`.
+    """
+    named = config.federation.site
+    _check_cohort(config, len(site_names(config)))
+    if all(s.patients is not None for s in named) if named else config.data.source == "phantom":
+        make_plan(config, declared_sites(config))
 
 
 def site_names(config: RunConfig) -> list[str]:
@@ -221,9 +235,7 @@ def _site_plan(config: RunConfig, site: SiteDeclaration) -> SitePlan:
         spent = epsilon([SubsampledGaussianEvent(sigma, rate, steps)], delta)
         if spent > config.privacy.epsilon:
             raise PlanError(f"calibration gave epsilon {spent} above {config.privacy.epsilon}")
-    return SitePlan(
-        site.name, site.modalities, site.patients, rate, sigma, delta, spent, steps
-    )
+    return SitePlan(site.name, site.modalities, site.patients, rate, sigma, delta, spent, steps)
 
 
 def _check_cohort(config: RunConfig, sites: int) -> None:

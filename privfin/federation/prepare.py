@@ -27,6 +27,7 @@ from privfin.federation.local_training import SiteData
 from privfin.federation.plan import SiteDeclaration, label_names, site_modalities, site_names
 from privfin.models.frontends import read_inputs
 from privfin.models.multimodal import Batch
+from privfin.privacy.calibration import check_delta, default_delta
 
 #: Called with a stage's name, the steps done and the steps in all.
 Progress = Callable[[str, int, int], None]
@@ -103,7 +104,11 @@ def _load_manifest(config: RunConfig, root: Path) -> LoadedData:
     )
 
 
-def prepare(config: RunConfig, progress: Progress = lambda stage, done, total: None) -> PreparedData:
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
+
+
+def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
     """Load, split, deal to sites and encode.
 
     Raises:
@@ -127,8 +132,11 @@ def prepare(config: RunConfig, progress: Progress = lambda stage, done, total: N
             )
         parts[name] = own
         declared = {s.name: s.patients for s in config.federation.site}.get(name)
+        _check_declaration(config, name, declared or count, count)
         declarations.append(SiteDeclaration(name, held, declared or count))
     held_out = _with_labels(dataset.of_patients(test, "test"))
+    if not held_out.records:
+        raise PlanError("no held-out patient has a known label, so the model cannot be measured")
     sites = {}
     for index, (name, own) in enumerate(parts.items()):
         progress("encoding", index, len(parts) + 1)
@@ -183,6 +191,18 @@ def _deal(config: RunConfig, dataset: Dataset, train: Sequence[str]) -> dict[str
         config.training.seed,
     )
     return dict(zip(site_names(config), groups, strict=True))
+
+
+def _check_declaration(config: RunConfig, site: str, declared: int, count: int) -> None:
+    """Refuse a delta that the declared number of patients allows and the real one does not."""
+    if not config.privacy.is_private:
+        return
+    given = config.privacy.delta
+    delta = default_delta(declared) if given == "auto" else float(given)
+    try:
+        check_delta(delta, count)
+    except PlanError as error:
+        raise PlanError(f"site '{site}': {error}") from error
 
 
 def _with_labels(dataset: Dataset) -> Dataset:

@@ -52,8 +52,7 @@ class UpdateProtection(HoldsSecret):
         self._key = BfvKey.generate(self._packing)
         secret = self._key.secret_bytes()
         boxes = [
-            seal(self._roster[site], self._identity, secret, self._box_context())
-            for site in others
+            seal(self._roster[site], self._identity, secret, self._box_context()) for site in others
         ]
         return [self._key.public().to_bytes(), *boxes]
 
@@ -67,6 +66,11 @@ class UpdateProtection(HoldsSecret):
         maker = next(iter(self._roster))
         secret = unseal(self._identity, self._roster[maker], box, self._box_context())
         self._key = BfvKey.from_secret_bytes(secret, self._packing)
+
+    def check_ready(self) -> None:
+        """Raise ProtocolError if updates are to be encrypted and there is no key yet."""
+        if self._config.encryption != "none":
+            self._own_key()
 
     def protect(
         self,
@@ -84,8 +88,7 @@ class UpdateProtection(HoldsSecret):
         codes = self._quantizer.encode(update, rounding)
         if self._config.encryption == "none":
             return plain.to_bytes(codes)
-        if self._key is None:
-            raise ProtocolError(f"site '{self._identity.name}' has no encryption key yet")
+        key = self._own_key()
         context = MaskContext(
             run_id=self._run.run_id,
             key_id=self.key_id,
@@ -96,7 +99,7 @@ class UpdateProtection(HoldsSecret):
         )
         slots = masked_slots(codes.size, self._packing)
         mask = self._masks.take(context, self._packing.modulus, slots)
-        return protect(codes, self._packing, mask, self._key.public())
+        return protect(codes, self._packing, mask, key.public())
 
     def reveal(self, parts: list[bytes], values: int, sites: int) -> npt.NDArray[np.float64]:
         """The sum of ``sites`` updates of ``values`` numbers.
@@ -107,10 +110,13 @@ class UpdateProtection(HoldsSecret):
         if self._config.encryption == "none":
             total = plain.from_bytes(parts, values)
         else:
-            if self._key is None:
-                raise ProtocolError(f"site '{self._identity.name}' has no encryption key yet")
-            total = reveal(parts, self._key, values, self._packing)
+            total = reveal(parts, self._own_key(), values, self._packing)
         return self._quantizer.decode_sum(total, sites)
+
+    def _own_key(self) -> BfvKey:
+        if self._key is None:
+            raise ProtocolError(f"site '{self._identity.name}' has no encryption key yet")
+        return self._key
 
     def _refuse_second_key(self) -> None:
         if self._key is not None:

@@ -109,13 +109,15 @@ class Site:
         return self._sign("finished", task, [])
 
     def _update(self, task: Task) -> bytes:
+        done = self._state.round if self._waiting_for is None else self._waiting_for
+        if task.round != done + 1:
+            raise ProtocolError(
+                f"site '{self.name}' has trained round {done} and was asked for round {task.round}"
+            )
+        # Whatever can be refused is refused before budget is spent on it.
+        self._protection.check_ready()
         if self._waiting_for is not None:
             self._apply(task)
-        if task.round != self._state.round + 1:
-            raise ProtocolError(
-                f"site '{self.name}' has finished round {self._state.round} "
-                f"and was asked for round {task.round}"
-            )
         self._spend(task)
         change = self._trainer.train(self._state.vector, task.round, self._plan.local_steps)
         # Exact zeros outside the trained segments, whatever floating point did.

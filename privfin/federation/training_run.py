@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from privfin.config import RunConfig
-from privfin.errors import ConfigError
+from privfin.errors import ConfigError, PrivfinError
 from privfin.evaluation.cells import CellResult
 from privfin.federation.assessment import assess
 from privfin.federation.local import TrainingObserver, train_locally
@@ -37,6 +38,15 @@ def fingerprints(data: PreparedData) -> dict[str, str]:
     return {**found, "held-out": data.test.fingerprint}
 
 
+def public_notices(notices: Sequence[str]) -> list[str]:
+    """What was left out of the data, without the names of files, rows or patients."""
+    kept = [text for text in notices if not text.startswith("skipped ")]
+    skipped = len(notices) - len(kept)
+    if skipped:
+        kept.append(f"skipped {skipped} records whose input could not be read")
+    return kept
+
+
 def start_run(path: Path, config: RunConfig, plan: TrainingPlan, data: PreparedData) -> Run:
     """Make the run directory with its manifest. Raises UserInputError if it exists."""
     content = config.model_dump(mode="json")
@@ -52,12 +62,19 @@ def start_run(path: Path, config: RunConfig, plan: TrainingPlan, data: PreparedD
             for s in plan.sites
         ],
         "data_sha256": fingerprints(data),
-        "notices": list(data.notices),
+        "notices": public_notices(data.notices),
         "public_seed": config.training.seed,
         "versions": versions(),
         "code_revision": code_revision(),
     }
-    run = create_run(path, manifest)
+    existed = path.exists()
+    try:
+        run = create_run(path, manifest)
+    except PrivfinError:
+        if not existed:  # a full disk: leave nothing that looks like a run
+            with suppress(OSError):
+                path.rmdir()
+        raise
     run.record("created")
     return run
 
@@ -91,17 +108,13 @@ def complete_run(
         The result, or None if ``should_stop`` ended training early; the run can be resumed.
     """
     plan = make_plan(config, data.declarations)
-    outcome = train_locally(
-        config, plan, data, run, observer=observer, should_stop=should_stop
-    )
+    outcome = train_locally(config, plan, data, run, observer=observer, should_stop=should_stop)
     if not outcome.is_complete:
         run.record("interrupted", round=outcome.rounds)
         return None
     model = initial_model(config, len(plan.label_names))
     assign(model, outcome.vector)
-    results = assess(
-        model, data.test, plan.label_names, config.evaluation, config.training.seed
-    )
+    results = assess(model, data.test, plan.label_names, config.evaluation, config.training.seed)
     started: dict[str, int] = {}
     for event in run.events():
         if event["event"] == "site-round-started":
@@ -109,16 +122,17 @@ def complete_run(
     if config.privacy.reproducible:
         started = dict.fromkeys(plan.cohort, outcome.rounds)
     statement = privacy_statement(config, plan, started)
-    write_json(run.path / "metrics.json", _metrics(outcome.rounds, results))
+    write_json(run.path / "metrics.json", _metrics(config, outcome.rounds, results))
     write_json(run.path / "privacy.json", statement)
     run.save_model(model)
     run.record("finished", rounds=outcome.rounds)
     return Result(run, plan, results, statement)
 
 
-def _metrics(rounds: int, results: dict[str, CellResult]) -> dict[str, Any]:
+def _metrics(config: RunConfig, rounds: int, results: dict[str, CellResult]) -> dict[str, Any]:
     return {
         "format": 1,
+        "claim": claim(config),
         "rounds": rounds,
         "chosen_by": "nothing: the model of the last round is measured once",
         "noise": "none: computed on held-out patients, not covered by differential privacy",

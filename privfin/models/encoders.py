@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from privfin.config import ModalityConfig
+from privfin.config import TRANSFORMER_HEADS, ModalityConfig
 from privfin.models.attention import Attention, FeedForward
 from privfin.models.frontends import WORD_BUCKETS
 from privfin.models.scattering import scattering_width
@@ -63,7 +63,7 @@ class CnnEncoder(nn.Module):
 class TextTransformer(nn.Module):
     """A pre-norm transformer block over hashed words, averaged over the words that are there."""
 
-    def __init__(self, length: int, width: int, heads: int = 4) -> None:
+    def __init__(self, length: int, width: int, heads: int = TRANSFORMER_HEADS) -> None:
         super().__init__()
         self.words = nn.Embedding(WORD_BUCKETS, width)
         self.places = nn.Embedding(length, width)

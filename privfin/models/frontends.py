@@ -83,7 +83,10 @@ def _hashed_ngrams(raw: Sequence[RawInput], *, buckets: int) -> Tensor:
     if not texts:
         return torch.empty(0, buckets)
     hasher = HashingVectorizer(
-        n_features=buckets, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", binary=True
+        n_features=buckets,
+        ngram_range=(1, 2),
+        token_pattern=r"(?u)\b\w+\b",  # noqa: S106
+        binary=True,
     )
     return torch.from_numpy(hasher.transform(texts).toarray().astype(np.float32))
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from privfin.config import RunConfig
+from privfin.errors import ConfigError
 from privfin.models.encoders import make_encoder
 from privfin.models.imputers import FeatureImputationNetwork
 
@@ -65,6 +66,9 @@ class MultimodalModel(nn.Module):
     def __init__(self, config: RunConfig, labels: int) -> None:
         super().__init__()
         self.modalities = tuple(config.modalities)
+        taken = [m for m in self.modalities if hasattr(nn.ModuleDict(), m)]
+        if taken:
+            raise ConfigError(f"'{taken[0]}' cannot be the name of a modality: choose another")
         width = config.model.width
         self.encoder = nn.ModuleDict(
             {m: make_encoder(c, width) for m, c in config.modalities.items()}
@@ -80,8 +84,8 @@ class MultimodalModel(nn.Module):
         # A linear layer fed with ones, because Opacus takes gradients per module.
         self.bias = nn.Linear(1, labels, bias=False)
         nn.init.zeros_(self.bias.weight)
-        for block in self.head.values():
-            nn.init.zeros_(block.weight)
+        for weight in self.head.parameters():
+            nn.init.zeros_(weight)
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """Features (n, width) of every modality, zero where it is absent.

@@ -16,6 +16,8 @@ LARGEST_NOISE = 10_000.0
 _LARGEST_DEFAULT_DELTA = 1e-5
 _SIGNIFICANT_DIGITS = 5
 _MOST_EVALUATIONS = 80
+# The search takes 3 to 11 evaluations; from here on it halves the bracket, which always ends.
+_HALVING_FROM = 30
 
 
 def default_delta(patients: int) -> float:
@@ -98,7 +100,8 @@ def calibrate_noise(epsilon: float, delta: float, sampling_rate: float, steps: i
     the ledger uses, so its ε never exceeds the target; it stays within 0.02 below it for ε <= 20.
     The search starts from the central-limit estimate (Bu, Dong, Long and Su, "Deep Learning with
     Gaussian Differential Privacy", 2020, section 3.2), which is only a first guess: that estimate
-    is not a bound. Results are remembered.
+    is not a bound. It takes 0.1 to 5 s on one core for q >= 0.005, and up to a minute for q near
+    1e-4 with 100,000 steps, where the grid of losses must be very fine. Results are remembered.
 
     Args:
         epsilon: target ε > 0; ``math.inf`` gives 0.0.
@@ -124,10 +127,11 @@ def calibrate_noise(epsilon: float, delta: float, sampling_rate: float, steps: i
     low, high = 0.0, math.inf  # not enough noise; enough noise
     above, below = math.nan, math.nan  # ln(ε/target) at these two
     stride = 1.03
-    for _ in range(_MOST_EVALUATIONS):
+    enough: bool | None = None
+    for evaluation in range(_MOST_EVALUATIONS):
         event = SubsampledGaussianEvent(noise, sampling_rate, steps)
         value = spent_epsilon([event], delta)
-        enough = value <= epsilon
+        enough, was_enough = value <= epsilon, enough
         off = math.log(value / epsilon) if 0.0 < value < math.inf else math.nan
         if enough:
             high, below = noise, off
@@ -143,7 +147,13 @@ def calibrate_noise(epsilon: float, delta: float, sampling_rate: float, steps: i
             noise = min(max(_round_up(noise), SMALLEST_NOISE), LARGEST_NOISE)
             stride **= 2.5
         else:
-            noise = _between(low, above, high, below, enough)
+            noise = _between(low, above, high, below)
+            if evaluation >= _HALVING_FROM:
+                noise = math.sqrt(low * high)
+            elif enough is was_enough:
+                # The same end moved twice, so the straight line keeps falling short: go past it.
+                noise = _past(noise, high if enough else low)
+            noise = min(max(_round_up(noise), _next_above(low)), _next_below(high))
     raise PlanError(
         f"no noise multiplier up to {LARGEST_NOISE:g} keeps {steps} steps at sampling rate "
         f"{sampling_rate:g} within epsilon {epsilon:g} at delta {delta:g}; "
@@ -176,18 +186,16 @@ def _next_below(noise: float) -> float:
     return _round_up(noise - step)
 
 
-def _between(low: float, above: float, high: float, below: float, at_high: bool) -> float:
-    """A five-digit number strictly between both ends, just past where ln ε crosses the target.
-
-    Regula falsi on logarithmic axes, going twice as far from the end evaluated last (the upper one
-    when ``at_high``): landing on the crossing's far side is what closes the bracket.
-    """
+def _between(low: float, above: float, high: float, below: float) -> float:
+    """Where the straight line through both ends, on logarithmic axes, crosses the target."""
     share = above / (above - below) if above > 0.0 > below else 0.5
-    share = max(1.0 - 2.0 * (1.0 - share), share / 2.0) if at_high else min(
-        2.0 * share, (1.0 + share) / 2.0
-    )
-    noise = _round_up(low * (high / low) ** share)
-    return min(max(noise, _next_above(low)), _next_below(high))
+    return float(low * (high / low) ** share)
+
+
+def _past(noise: float, end: float) -> float:
+    """``noise`` moved on until it is three times as far from ``end``, and two last digits more."""
+    further = noise * (noise / end) ** 2
+    return further * (1.0 - 2e-4) if noise < end else further * (1.0 + 2e-4)
 
 
 def _central_limit_guess(epsilon: float, delta: float, rate: float, steps: int) -> float:

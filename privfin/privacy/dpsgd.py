@@ -54,7 +54,7 @@ class DpSgdSettings:
             raise ValueError("batch sizes must be at least 1")
 
 
-class CryptographicNoiseOptimizer(DPOptimizer):
+class CryptographicNoiseOptimizer(DPOptimizer):  # type: ignore[misc]
     """Opacus' optimiser with noise from a cryptographic stream instead of a torch generator."""
 
     def __init__(
@@ -121,9 +121,7 @@ class DpSgd:
         Raises:
             PrivfinError: the parameters are no longer finite numbers; nothing may be sent.
         """
-        chosen = poisson_patients(
-            self._sampling, len(self._patients), self._settings.sampling_rate
-        )
+        chosen = poisson_patients(self._sampling, len(self._patients), self._settings.sampling_rate)
         records = one_record_each(self._sampling, self._patients, chosen)
         self.clipped_sum(records)
         self._optimizer.add_noise()

@@ -41,7 +41,7 @@ def test_hits_the_target_from_below(target: float, rate: float, steps: int) -> N
 
 @pytest.mark.parametrize(
     ("target", "delta", "rate", "steps"),
-    [(0.1, 1e-6, 0.05, 200), (0.5, 1e-8, 0.3, 10), (20.0, 1e-5, 0.15, 280), (3.0, 1e-4, 0.01, 1)],
+    [(0.1, 1e-6, 0.05, 200), (0.5, 1e-8, 0.3, 10), (20.0, 1e-5, 0.15, 280), (3.0, 1e-4, 0.1, 1)],
 )
 def test_hits_unusual_targets(target: float, delta: float, rate: float, steps: int) -> None:
     noise = calibrate_noise(target, delta, rate, steps)
@@ -55,6 +55,14 @@ def test_near_the_published_multipliers(target: float, published: float) -> None
     assert published * 0.98 <= noise <= published * 1.001
 
 
+def test_the_search_ends_on_a_curve_that_misleads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cliff(events: list[SubsampledGaussianEvent], delta: float) -> float:
+        return 1e-9 if events[0].noise_multiplier >= 7.6543 else 1e9
+
+    monkeypatch.setattr(calibration, "spent_epsilon", cliff)
+    assert calibrate_noise.__wrapped__(3.0, 1e-5, 0.15, 280) == 7.6543
+
+
 def test_a_broken_calibration_is_told_apart() -> None:
     noise = calibrate_noise(3.0, 1e-5, 0.15, 280)
     assert hits_from_below(noise, 3.0, 0.15, 280, 1e-5)
@@ -62,7 +70,7 @@ def test_a_broken_calibration_is_told_apart() -> None:
         noise / 2,
         noise * 0.999,
         noise * 1.02,
-        calibrate_noise(3.0, 1e-5, 0.15, 1),
+        calibrate_noise(3.0, 1e-5, 0.15, 28),
         calibrate_noise(3.0, 1e-4, 0.15, 280),
         calibration._central_limit_guess(3.0, 1e-5, 0.15, 280),
     ):
@@ -94,7 +102,7 @@ def test_more_privacy_needs_more_noise() -> None:
 
 def test_limits() -> None:
     assert calibrate_noise(math.inf, 1e-5, 0.1, 100) == 0.0
-    assert calibrate_noise(1e7, 1e-5, 0.1, 1) == SMALLEST_NOISE
+    assert calibrate_noise(1e7, 1e-5, 1.0, 1) == SMALLEST_NOISE
     with pytest.raises(PlanError, match=f"up to {LARGEST_NOISE:g}.*fewer rounds"):
         calibrate_noise(1e-4, 1e-5, 1.0, 10_000)
 
@@ -122,7 +130,9 @@ def test_rounding_goes_up_and_has_a_next(noise: float) -> None:
     rounded = calibration._round_up(noise)
     assert noise <= rounded <= noise * 1.0001001
     assert calibration._round_up(rounded) == rounded
-    assert rounded < calibration._next_above(rounded) <= rounded * 1.0001001
+    above = calibration._next_above(rounded)
+    assert rounded < above <= rounded * 1.0001001
+    assert calibration._next_below(above) == rounded
 
 
 def test_default_delta_stays_below_one_patient() -> None:

@@ -1,0 +1,162 @@
+"""Small runs that the tests of the federation and of the command line share."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from privfin.config import RunConfig
+    from privfin.federation.prepare import PreparedData
+
+TINY: dict[str, Any] = {
+    "data.patients": 200,
+    "federation.sites": 3,
+    "federation.modalities": "1:1:1",
+    "training.batch_size": 16,
+    "training.rounds": 2,
+    "training.local_steps": 2,
+    "model.width": 8,
+    "model.fin.layers": 1,
+    "evaluation.bootstrap": 20,
+}
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run made by the command line, with everything it printed."""
+
+    path: Path
+    code: int
+    out: str
+    err: str
+    made_keys: tuple[bytes, ...]
+
+    def json(self, name: str) -> dict[str, Any]:
+        return dict(json.loads((self.path / name).read_text()))
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.path / "events.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., RunConfig]:
+    """Makes a configuration that trains in a second; ``a__b=1`` sets the option ``a.b``."""
+    from privfin.config import load_config
+
+    def make(**options: Any) -> RunConfig:
+        given = {name.replace("__", "."): value for name, value in options.items()}
+        return load_config(None, list({**TINY, **given}.items()))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_options() -> Callable[..., list[str]]:
+    """The same configuration as options of the command line."""
+
+    def make(**options: Any) -> list[str]:
+        given = {name.replace("__", "."): value for name, value in options.items()}
+        return [
+            word for key, value in {**TINY, **given}.items() for word in ("--set", f"{key}={value}")
+        ]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def prepared() -> Callable[[RunConfig], PreparedData]:
+    """Prepares data once for all configurations that need the same."""
+    import torch
+
+    from privfin.federation.prepare import prepare
+
+    torch.set_num_threads(1)
+    known: dict[str, PreparedData] = {}
+
+    def get(config: RunConfig) -> PreparedData:
+        content = config.model_dump(mode="json")
+        key = json.dumps(
+            [content["data"], content["modalities"], content["federation"], config.training.seed]
+        )
+        if key not in known:
+            known[key] = prepare(config)
+        return known[key]
+
+    return get
+
+
+@contextlib.contextmanager
+def _recorded_keys() -> Iterator[list[bytes]]:
+    """Every secret that a run makes: noise keys, identities, encryption keys, pair secrets."""
+    import os
+
+    from privfin.crypto.bfv import BfvKey
+    from privfin.crypto.keys import SiteIdentity
+
+    made: list[bytes] = []
+    with pytest.MonkeyPatch.context() as patch:
+        urandom, identity, key = os.urandom, SiteIdentity.generate, BfvKey.generate
+
+        def random_bytes(size: int) -> bytes:
+            drawn = urandom(size)
+            if size >= 16:
+                made.append(drawn)
+            return drawn
+
+        def new_identity(name: str) -> SiteIdentity:
+            one = identity(name)
+            secret = one.secret_bytes()
+            made.extend([secret[-64:-32], secret[-32:]])
+            return one
+
+        def new_key(packing: Any) -> BfvKey:
+            one = key(packing)
+            # The secret key is the last section; a stretch from its middle is enough to find it.
+            made.append(one.secret_bytes()[-4096:-4032])
+            return one
+
+        patch.setattr(os, "urandom", random_bytes)
+        patch.setattr(SiteIdentity, "generate", new_identity)
+        patch.setattr(BfvKey, "generate", new_key)
+        yield made
+
+
+@pytest.fixture(scope="session")
+def finished_runs(
+    tmp_path_factory: pytest.TempPathFactory, tiny_options: Callable[..., list[str]]
+) -> Callable[..., FinishedRun]:
+    """Runs of ``privfin train`` that ended, each made once a session: ``finished_runs("dp")``."""
+    from privfin.cli.app import run
+
+    kinds = {
+        "dp": [],
+        "inf": ["--epsilon", "inf"],
+        "reproducible": ["--set", "privacy.reproducible=true"],
+        "json": ["--json", "--encryption", "none"],
+    }
+    known: dict[str, FinishedRun] = {}
+
+    def get(kind: str) -> FinishedRun:
+        if kind not in known:
+            path = tmp_path_factory.mktemp("runs") / kind
+            out, err = io.StringIO(), io.StringIO()
+            with (
+                _recorded_keys() as made,
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(err),
+            ):
+                code = run(["train", *tiny_options(), *kinds[kind], "--out", str(path)])
+            known[kind] = FinishedRun(
+                path, code, out.getvalue(), err.getvalue(), tuple(dict.fromkeys(made))
+            )
+        return known[kind]
+
+    return get

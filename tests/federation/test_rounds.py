@@ -1,0 +1,171 @@
+"""Sums are exact and masked: what sites hold after a round, and what one ciphertext shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from privfin.config import RunConfig
+from privfin.crypto.masks import MaskBook, MaskContext
+from privfin.crypto.quantize import Quantizer
+from privfin.crypto.secure_sum import masked_slots, reveal
+from privfin.federation.local import train_locally
+from privfin.federation.plan import make_plan
+from privfin.federation.training_run import start_run
+
+Federations = Callable[..., Any]
+LAYOUTS = {"2x20": 16, "3x15": 11}
+PATTERNS = {2: "1:0:1", 3: "1:1:1", 4: "1:1:2", 5: "2:2:1"}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("sites", PATTERNS)
+def test_encrypted_and_plain_rounds_end_in_the_same_bits(
+    federation: Federations, sites: int, layout: str
+) -> None:
+    options = {
+        "federation__sites": sites,
+        "federation__modalities": PATTERNS[sites],
+        "crypto__layout": layout,
+        "crypto__value_bits": LAYOUTS[layout],
+    }
+    encrypted = federation(**options).train()
+    plain = federation(crypto__encryption="none", **options).train()
+    assert len(encrypted.cohort) == sites
+    models = {
+        tuple(v.tobytes() for v in kept)
+        for one in (encrypted, plain)
+        for kept in one.applied.values()
+    }
+    assert len(models) == 1  # every site, after every round, in both runs
+    assert len(next(iter(models))) == encrypted.plan.rounds
+    finals = {s.final().tobytes() for one in (encrypted, plain) for s in one.states.values()}
+    assert len(finals) == 1
+    moved = encrypted.applied["site-01"][1] != encrypted.applied["site-01"][0]
+    assert moved.mean() > 0.5
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_sum_is_the_integer_sum_of_what_the_sites_encoded(
+    federation: Federations, layout: str
+) -> None:
+    bits = LAYOUTS[layout]
+    one = federation(crypto__layout=layout, crypto__value_bits=bits).train()
+    wanted = sum(one.codes(site, 1).astype(np.int64) for site in one.cohort)
+    relayed = list(one.update_of("site-01", 2).task.parts)
+    for site in one.cohort:
+        key = one.sites[site]._protection._key
+        total = reveal(relayed, key, one.plan.parameters, one.packing)
+        assert np.array_equal(total.astype(np.int64), wanted)
+    # The model moves by the decoded sum over the public number of sites that train a segment.
+    mean = Quantizer(2.0, bits).decode_sum(wanted, len(one.cohort)) / one.plan.divisors()
+    before = _initial(one)
+    after = (before + mean.astype(np.float32)).astype(np.float32)
+    assert np.array_equal(one.applied["site-03"][0], after)
+
+
+def _initial(one: Any) -> Any:
+    from privfin.models.segments import flatten, initial_model
+
+    return flatten(initial_model(one.config, len(one.plan.label_names)))
+
+
+def test_rounding_changes_an_average_by_less_than_a_level(federation: Federations) -> None:
+    """The whole way from training to the model, against the average in floating point."""
+    one = federation(real_training=True).train(1)
+    total = np.zeros(one.plan.parameters)
+    for site in one.cohort:
+        have = one.plan.site(site).modalities
+        total += np.where(one.plan.trained_mask(have, "fin"), one.changes[site][1], 0)
+    wanted = _initial(one) + total / one.plan.divisors()
+    error = np.abs(one.applied["site-01"][0] - wanted)
+    level = Quantizer(2.0, 16).step
+    assert error.max() <= len(one.cohort) * level
+
+
+def test_flower_changes_nothing(
+    federation: Federations, tiny: Callable[..., RunConfig], prepared: Any, tmp_path: Any
+) -> None:
+    """Real training ends in the same bits with and without Flower, encrypted or not."""
+    direct = federation(real_training=True).train()
+    for encryption in ("bfv", "none"):
+        config = tiny(privacy__reproducible=True, crypto__encryption=encryption)
+        data = prepared(config)
+        plan = make_plan(config, data.declarations)
+        run = start_run(tmp_path / encryption, config, plan, data)
+        outcome = train_locally(config, plan, data, run)
+        assert outcome.is_complete
+        assert outcome.vector.tobytes() == direct.states["site-02"].final().tobytes()
+
+
+# --- masks ----------------------------------------------------------------------------------
+
+
+def _slots_of_one_site(one: Any, site: str) -> Any:
+    """Decrypt one site's ciphertexts from the transcript, as a coordinator with a key could."""
+    from privfin.crypto.envelope import ExpectedHeader, open_envelope
+
+    exchange = one.update_of(site, 1)
+    key = one.sites["site-03"]._protection._key
+    expected = ExpectedHeader(
+        "update", one.run.run_id, 1, 1, (site,), key.public().key_id, one.run.config_digest
+    )
+    blobs = list(open_envelope(exchange.reply, one.roster, expected).parts)
+    return key.decrypt(blobs, masked_slots(one.plan.parameters, one.packing))
+
+
+def _p_uniform(slots: Any, modulus: int) -> float:
+    counts = np.bincount((slots.astype(np.float64) / modulus * 64).astype(int), minlength=64)
+    low = np.bincount((slots % 64).astype(int), minlength=64)
+    return float(min(chisquare(counts).pvalue, chisquare(low).pvalue))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_one_update_decrypts_to_uniform_noise(federation: Federations, layout: str) -> None:
+    """Whoever holds the key and one site's ciphertexts, but not all other sites, learns nothing.
+
+    Fails by chance with probability below 1e-7.
+    """
+    one = federation(
+        real_training=True, crypto__layout=layout, crypto__value_bits=LAYOUTS[layout]
+    ).train(1)
+    for site in one.cohort[:2]:
+        slots = _slots_of_one_site(one, site)
+        assert _p_uniform(slots, one.packing.modulus) > 1e-8
+        sent = one.packing.pack(one.codes(site, 1))
+        assert (slots[: sent.size] == sent).mean() < 0.01
+
+
+def test_without_masks_the_same_test_sees_the_update(
+    federation: Federations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_mask(self: MaskBook, context: MaskContext, modulus: int, length: int) -> Any:
+        return np.zeros(length, dtype=np.int64)
+
+    monkeypatch.setattr(MaskBook, "take", no_mask)
+    one = federation(real_training=True).train(1)
+    slots = _slots_of_one_site(one, "site-01")
+    assert _p_uniform(slots, one.packing.modulus) < 1e-100
+    sent = one.packing.pack(one.codes("site-01", 1))
+    assert np.array_equal(slots[: min(sent.size, 8191)], sent[:8191])
+
+
+def test_masks_differ_between_rounds_and_sites(federation: Federations) -> None:
+    """The same update twice gives unrelated ciphertexts: the difference stays uniform."""
+    one = federation()
+    for site in one.sites.values():
+        site._trainer.inner.train = lambda start, number, steps: np.zeros_like(start)
+    one.train()
+    seen = []
+    for site in one.cohort:
+        seen.append(_slots_of_one_site(one, site))
+    for first in range(3):
+        for second in range(first):
+            gap = (seen[first] - seen[second]) % one.packing.modulus
+            assert _p_uniform(gap, one.packing.modulus) > 1e-8
+    # Together they cancel: zeros everywhere, which is the code of zero three times.
+    assert len(np.unique(sum(seen) % one.packing.modulus)) <= 3

@@ -1,0 +1,144 @@
+"""Front ends: fixed functions of one record, with zero rows where a modality is absent."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from privfin.config import ModalityConfig
+from privfin.data.records import Record
+from privfin.errors import DataError
+from privfin.models.frontends import WORD_BUCKETS, frontend, read_inputs
+
+SIDE = 16
+MODALITIES = {
+    "scattering": ModalityConfig(encoder="scattering", kind="image"),
+    "cnn": ModalityConfig(encoder="cnn", kind="image"),
+    "hashed-ngrams": ModalityConfig(encoder="hashed-ngrams", kind="text", features=64),
+    "transformer": ModalityConfig(encoder="transformer", kind="text", length=6),
+}
+TEXTS = ["No acute disease.", "Cardiomegaly; small effusion", "", "normal heart, normal heart"]
+EVERY = pytest.mark.parametrize("name", MODALITIES)
+
+
+def raw_inputs(name: str, count: int = 4) -> list:
+    if MODALITIES[name].kind == "text":
+        return [TEXTS[i % len(TEXTS)] for i in range(count)]
+    random = np.random.default_rng(0)
+    return [random.integers(0, 256, (SIDE, SIDE), dtype=np.uint8) for _ in range(count)]
+
+
+def as_records(raw: list, modality: str = "m") -> list[Record]:
+    labels = np.zeros(1, dtype=np.float32)
+    return [
+        Record(str(i), str(i), {} if x is None else {modality: x}, labels)
+        for i, x in enumerate(raw)
+    ]
+
+
+@EVERY
+def test_absent_rows_are_zero_and_do_not_touch_the_others(name):
+    """An absent modality is an exact zero row, wherever it stands."""
+    raw = raw_inputs(name)
+    whole, all_there = read_inputs(as_records(raw), "m", MODALITIES[name], SIDE)
+    assert all_there.all()
+    gaps = [None, raw[0], raw[1], None, raw[2], raw[3], None]
+    inputs, present = read_inputs(as_records(gaps), "m", MODALITIES[name], SIDE)
+    assert present.tolist() == [x is not None for x in gaps]
+    assert not inputs[~present].any()
+    assert torch.allclose(inputs[present], whole, atol=1e-6)
+    assert inputs.dtype == torch.float32
+
+
+@EVERY
+def test_a_site_without_the_modality_gets_rows_of_the_same_shape(name):
+    with_one, _ = read_inputs(as_records(raw_inputs(name)), "m", MODALITIES[name], SIDE)
+    none, present = read_inputs(as_records([None, None]), "m", MODALITIES[name], SIDE)
+    assert none.shape == (2, *with_one.shape[1:])
+    assert not none.any()
+    assert not present.any()
+
+
+@EVERY
+def test_each_record_is_read_alone(name):
+    """No vocabulary, mean or scale is taken over records: nothing is fitted on patients."""
+    read = frontend(MODALITIES[name], SIDE)
+    raw = raw_inputs(name)
+    together = read(raw)
+    assert torch.allclose(together, torch.cat([read([x]) for x in raw]), atol=1e-6)
+    assert torch.allclose(together.flip(0), read(raw[::-1]), atol=1e-6)
+
+
+@EVERY
+def test_the_wrong_kind_of_input_is_refused_by_name(name):
+    wrong = (
+        np.zeros((SIDE, SIDE), dtype=np.uint8) if name in ("hashed-ngrams", "transformer") else "x"
+    )
+    with pytest.raises(DataError, match="encoder needs"):
+        read_inputs(as_records([*raw_inputs(name), wrong]), "m", MODALITIES[name], SIDE)
+
+
+@pytest.mark.parametrize("name", ["scattering", "cnn"])
+@pytest.mark.parametrize("shape", [(SIDE, SIDE + 1), (8, 8), (SIDE, SIDE, 3)])
+def test_images_of_another_shape_are_refused(name, shape):
+    with pytest.raises(DataError, match="16x16 grey"):
+        frontend(MODALITIES[name], SIDE)([np.zeros(shape, dtype=np.uint8)])
+
+
+def test_numbers_that_are_not_finite_are_refused():
+    broken = np.full((SIDE, SIDE), np.nan, dtype=np.float32)
+    with pytest.raises(DataError, match="not finite"):
+        read_inputs(as_records([broken]), "m", MODALITIES["cnn"], SIDE)
+
+
+def test_hashing_is_the_same_in_every_process():
+    """Sites must hash a word alike, so Python's own hash, salted per process, will not do."""
+    script = (
+        "from privfin.config import ModalityConfig\n"
+        "from privfin.models.frontends import frontend\n"
+        "for options in {}:\n"
+        "    modality = ModalityConfig.model_validate(options)\n"
+        "    print(frontend(modality, 16)({!r}).tolist())\n"
+    )
+    readers = [MODALITIES["hashed-ngrams"], MODALITIES["transformer"]]
+    options = [modality.model_dump() for modality in readers]
+    out = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", script.format(options, TEXTS)],
+        env={"PYTHONHASHSEED": "12345", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    here = [str(frontend(modality, SIDE)(TEXTS).tolist()) for modality in readers]
+    assert out.stdout.splitlines() == here
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(texts=st.lists(st.text(max_size=60), max_size=4))
+def test_any_text_can_be_hashed(texts):
+    """Reports hold anything: the result is finite, of bounded norm, with ids that exist."""
+    grams = frontend(MODALITIES["hashed-ngrams"], SIDE)(texts)
+    assert grams.shape == (len(texts), 64)
+    assert torch.isfinite(grams).all()
+    assert (grams.norm(dim=1) <= 1 + 1e-5).all()
+    ids = frontend(MODALITIES["transformer"], SIDE)(texts)
+    assert ids.shape == (len(texts), 6)
+    assert torch.equal(ids, ids.round())
+    assert ((ids >= 0) & (ids < WORD_BUCKETS)).all()
+
+
+def test_words_count_and_their_order_counts():
+    """Not a proof of quality: only that texts which differ are not confused."""
+    read = frontend(MODALITIES["hashed-ngrams"], SIDE)
+    a, b, c = read(["large heart small lung", "small heart large lung", "LARGE heart  small lung"])
+    assert torch.equal(a, c)
+    assert not torch.equal(a, b)
+    words = frontend(MODALITIES["transformer"], SIDE)(["Effusion? No.", "effusion ? no ."])
+    assert torch.equal(words[0], words[1])
+    assert (words[0] > 0).sum() == 4

@@ -1,0 +1,137 @@
+"""Random streams: uniform, independent, repeatable only when asked, and never stored."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from privfin.randomness import RandomStream
+
+# Tests on fixed seeds do not vary; this is how unlucky a right stream would have to be.
+CHANCE = 1e-7
+
+
+def fixed(*labels: str | int, seed: int = 0) -> RandomStream:
+    return RandomStream.reproducible(seed, *labels)
+
+
+def test_the_stream_is_aes_256_in_counter_mode():
+    """Checked against the cipher itself, key by key: no home-made generator."""
+    key = bytes(range(32))
+    wanted = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor().update(bytes(100))
+    stream = RandomStream(key, reproducible=True)
+    assert stream.take(37) + stream.take(63) == wanted
+
+
+def test_equal_seed_and_labels_give_equal_numbers_and_others_do_not():
+    first = fixed("site", 3).take(64)
+    assert fixed("site", 3).take(64) == first
+    others = [fixed("site", 4), fixed("site"), fixed(3, "site"), fixed("site", 3, seed=1)]
+    others += [fixed("site3"), fixed("si", "te", 3), fixed("site", 30)]
+    taken = [first, *(stream.take(64) for stream in others)]
+    assert len(set(taken)) == len(taken)
+
+
+def test_system_streams_are_all_different():
+    """A key from the operating system for every stream: no two releases share noise."""
+    assert len({RandomStream.system().take(32) for _ in range(100)}) == 100
+    assert not RandomStream.system().is_reproducible
+    assert fixed().is_reproducible
+
+
+def test_a_stream_never_gives_the_same_bytes_twice():
+    stream = fixed()
+    blocks = [stream.take(16) for _ in range(1000)]
+    assert len(set(blocks)) == 1000
+
+
+@pytest.mark.parametrize("make", [RandomStream.system, fixed])
+@pytest.mark.parametrize(
+    "copied",
+    [pickle.dumps, lambda s: pickle.dumps(s, 2), copy.copy, copy.deepcopy, json.dumps],
+    ids=["pickle", "pickle-2", "copy", "deepcopy", "json"],
+)
+def test_a_stream_cannot_be_stored_or_copied(make, copied):
+    """A stored key would let its finder subtract the noise; a copy would repeat it."""
+    with pytest.raises(TypeError):
+        copied(make())
+
+
+def test_the_key_is_not_shown_or_kept():
+    key = bytes(range(32))
+    stream = RandomStream(key, reproducible=False)
+    assert repr(stream) == "RandomStream(reproducible=False)"
+    assert key not in [v for v in vars(stream).values() if isinstance(v, bytes)]
+
+
+def test_uniform_numbers_are_uniform():
+    numbers = fixed().uniform(200_000)
+    assert ((numbers >= 0) & (numbers < 1)).all()
+    assert stats.kstest(numbers, "uniform").pvalue > CHANCE
+    whole = numbers * 2**53
+    assert (whole == np.round(whole)).all()
+    # Every bit is used: the lowest one too is a fair coin.
+    odd = int((whole.astype(np.int64) & 1).sum())
+    assert stats.binomtest(odd, numbers.size).pvalue > CHANCE
+    pairs = np.corrcoef(numbers[1:], numbers[:-1])[0, 1] * np.sqrt(numbers.size)
+    assert abs(pairs) < stats.norm.isf(CHANCE)
+
+
+def test_every_bit_of_the_integers_is_fair():
+    bits = np.unpackbits(fixed().uint64(50_000).view(np.uint8).reshape(-1, 8), axis=1)
+    assert all(stats.binomtest(int(n), 50_000).pvalue > CHANCE for n in bits.sum(axis=0))
+
+
+@pytest.mark.parametrize("bound", [1, 2, 3, 10, 255, 1000])
+def test_integers_below_a_bound_are_uniform(bound):
+    counts = np.bincount(fixed(bound).below(bound, 100_000), minlength=bound)
+    assert len(counts) == bound
+    if bound > 1:
+        assert stats.chisquare(counts).pvalue > CHANCE
+
+
+def test_rejection_leaves_no_bias_towards_small_numbers():
+    """Below 3/4 of 2^62 (three quarters of what fits) a plain remainder would favour the first
+    third by a third."""
+    bound = 3 * 2**60
+    drawn = fixed().below(bound, 60_000)
+    counts = np.bincount(drawn // 2**60, minlength=3)
+    assert stats.chisquare(counts).pvalue > CHANCE
+
+
+def test_an_integer_bound_just_above_a_power_of_two_needs_rejection():
+    """The source below gives the largest 64-bit number first, which must be refused for bound 3."""
+
+    class Scripted(RandomStream):
+        calls = 0
+
+        def uint64(self, count: int) -> np.ndarray:
+            self.calls += 1
+            return np.full(count, 2**64 - 1 if self.calls == 1 else 7, dtype=np.uint64)
+
+    stream = Scripted(bytes(32), reproducible=True)
+    assert stream.below(3, 5).tolist() == [1] * 5
+    assert stream.calls == 2
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(bound=st.integers(1, 2**62), count=st.integers(0, 50), seed=st.integers(0, 2**32))
+def test_integers_stay_below_any_bound(bound, count, seed):
+    drawn = fixed(seed=seed).below(bound, count)
+    assert drawn.shape == (count,)
+    assert drawn.dtype == np.int64
+    assert ((drawn >= 0) & (drawn < bound)).all()
+
+
+@pytest.mark.parametrize("bound", [0, -1, 2**62 + 1])
+def test_a_bound_that_does_not_fit_is_refused(bound):
+    with pytest.raises(ValueError, match="bound"):
+        fixed().below(bound, 1)
