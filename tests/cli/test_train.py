@@ -142,7 +142,7 @@ def test_a_hospital_trains_on_its_own_files(privfin: Call, hospitals: Call, fold
     }
     assert all(s["epsilon"] <= 4 for s in privacy["sites"])
     kept = b"".join(p.read_bytes() for p in (folder / "run").rglob("*") if p.is_file())
-    for word in (b"p003", b"North General", b"cloudy", str(folder).encode()):
+    for word in (b"patient-003", b"North General", b"cloudy", str(folder).encode()):
         assert word not in kept
     scores = privfin("predict", "run", "--text", "the chest looks cloudy", "--json")
     assert set(json.loads(scores.out)["scores"]) == {"sick"}

@@ -62,7 +62,10 @@ def test_the_sum_is_the_integer_sum_of_what_the_sites_encoded(
         total = reveal(relayed, key, one.plan.parameters, one.packing)
         assert np.array_equal(total.astype(np.int64), wanted)
     # The model moves by the decoded sum over the public number of sites that train a segment.
-    mean = Quantizer(2.0, bits).decode_sum(wanted, len(one.cohort)) / one.plan.divisors()
+    mean = (
+        Quantizer(one.config.crypto.update_bound, bits).decode_sum(wanted, len(one.cohort))
+        / one.plan.divisors()
+    )
     before = _initial(one)
     after = (before + mean.astype(np.float32)).astype(np.float32)
     assert np.array_equal(one.applied["site-03"][0], after)
@@ -83,7 +86,7 @@ def test_rounding_changes_an_average_by_less_than_a_level(federation: Federation
         total += np.where(one.plan.trained_mask(have, "fin"), one.changes[site][1], 0)
     wanted = _initial(one) + total / one.plan.divisors()
     error = np.abs(one.applied["site-01"][0] - wanted)
-    level = Quantizer(2.0, 16).step
+    level = Quantizer(one.config.crypto.update_bound, 16).step
     assert error.max() <= len(one.cohort) * level
 
 
