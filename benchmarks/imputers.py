@@ -1,6 +1,6 @@
 """FIN against both forms of zero-filling on the phantom, with and without privacy.
 
-    python benchmarks/imputers.py [--seeds 5] [--epsilon inf,8,3] [--processes 2]
+    python benchmarks/imputers.py [--seeds 5] [--epsilon inf,8,3] [--processes 2] [--study]
 
 Trains every combination with the default configuration (4:4:2, all default options) and writes
 ``docs/results/imputers.md``: macro AUROC per availability cell, mean and standard deviation over
@@ -17,6 +17,7 @@ import json
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -32,11 +33,29 @@ SPLIT = "4:4:2"
 PHYSICAL_BATCH = 128
 
 
-def result_path(epsilon: str, imputer: str, seed: int, rounds: int) -> Path:
-    return STORE / f"eps{epsilon}-{imputer}-seed{seed}-rounds{rounds}.json"
+@dataclass(frozen=True)
+class Setting:
+    """One row group of a table."""
+
+    epsilon: str
+    rounds: int = 30
+    learning_rate: float = 5.0
+
+    def path(self, imputer: str, seed: int) -> Path:
+        name = f"eps{self.epsilon}-rounds{self.rounds}-lr{self.learning_rate:g}"
+        return STORE / f"{name}-{imputer}-seed{seed}.json"
 
 
-def train_seed(seed: int, epsilons: tuple[str, ...], rounds: int) -> int:
+#: Without privacy: other step sizes, and three times as many rounds.
+STUDY = (
+    Setting("inf", learning_rate=2.5),
+    Setting("inf", learning_rate=5.0),
+    Setting("inf", learning_rate=10.0),
+    Setting("inf", rounds=90, learning_rate=5.0),
+)
+
+
+def train_seed(seed: int, settings: tuple[Setting, ...]) -> int:
     """All runs of one seed; the data are prepared once because they do not depend on the rest."""
     import tempfile
 
@@ -49,18 +68,20 @@ def train_seed(seed: int, epsilons: tuple[str, ...], rounds: int) -> int:
 
     torch.set_num_threads(1)
     data = None
-    for epsilon in epsilons:
+    for setting in settings:
         for imputer in IMPUTERS:
-            path = result_path(epsilon, imputer, seed, rounds)
+            path = setting.path(imputer, seed)
             if path.exists():
                 continue
             config = load_config(
                 None,
                 [
                     ("training.seed", seed),
-                    ("training.rounds", rounds),
+                    ("training.rounds", setting.rounds),
+                    ("training.learning_rate", setting.learning_rate),
+                    ("training.learning_rate_without_privacy", setting.learning_rate),
                     ("training.physical_batch", PHYSICAL_BATCH),
-                    ("privacy.epsilon", float(epsilon)),
+                    ("privacy.epsilon", float(setting.epsilon)),
                     ("privacy.reproducible", True),
                     ("model.imputer", imputer),
                     ("federation.modalities", SPLIT),
@@ -86,35 +107,32 @@ def train_seed(seed: int, epsilons: tuple[str, ...], rounds: int) -> int:
     return seed
 
 
-def table(epsilons: tuple[str, ...], seeds: int, rounds: int) -> str:
-    """The results as Markdown."""
+def table(settings: tuple[Setting, ...], seeds: int) -> str:
+    """Scores and paired differences as Markdown, one row group a setting."""
     found = {
-        (e, i, s): json.loads(result_path(e, i, s, rounds).read_text())
-        for e in epsilons
+        (e, i, s): json.loads(e.path(i, s).read_text())["cells"]
+        for e in settings
         for i in IMPUTERS
         for s in range(seeds)
     }
-    lines = [
-        "| epsilon | imputer | " + " | ".join(CELLS) + " |",
-        "|---|---|" + "---|" * len(CELLS),
-    ]
-    for e in epsilons:
+    head = "| epsilon | rounds | step size | {} | " + " | ".join(CELLS) + " |"
+    rule = "|---|---|---|---|" + "---|" * len(CELLS)
+    scores, gaps = [head.format("imputer"), rule], [head.format("difference"), rule]
+    for e in settings:
+        start = f"| {e.epsilon} | {e.rounds} | {e.learning_rate:g} |"
         for i in IMPUTERS:
-            cells = [_mean_sd([found[e, i, s]["cells"][c] for s in range(seeds)]) for c in CELLS]
-            lines.append(f"| {e} | {i} | " + " | ".join(cells) + " |")
-    lines += ["", "| epsilon | difference | " + " | ".join(CELLS) + " |"]
-    lines.append("|---|---|" + "---|" * len(CELLS))
-    for e in epsilons:
+            row = [_mean_sd([found[e, i, s][c] for s in range(seeds)]) for c in CELLS]
+            scores.append(f"{start} {i} | " + " | ".join(row) + " |")
         for rival in ("zero", "zero-fair"):
-            cells = []
-            for c in CELLS:
-                gaps = [
-                    found[e, "fin", s]["cells"][c] - found[e, rival, s]["cells"][c]
-                    for s in range(seeds)
-                ]
-                cells.append(_mean_sd(gaps, signed=True))
-            lines.append(f"| {e} | fin - {rival} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            row = [
+                _mean_sd(
+                    [found[e, "fin", s][c] - found[e, rival, s][c] for s in range(seeds)],
+                    signed=True,
+                )
+                for c in CELLS
+            ]
+            gaps.append(f"{start} fin - {rival} | " + " | ".join(row) + " |")
+    return "\n".join([*scores, "", *gaps])
 
 
 def _mean_sd(values: list[float], signed: bool = False) -> str:
@@ -127,45 +145,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epsilon", default="inf,8,3")
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--study", action="store_true", help="the study of step sizes and rounds")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
-    epsilons = tuple(options.epsilon.split(","))
-    total = options.seeds * len(epsilons) * len(IMPUTERS)
+    settings = STUDY if options.study else tuple(map(Setting, options.epsilon.split(",")))
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn())
     with (
         Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress,
         ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool,
     ):
-        task = progress.add_task("runs", total=total)
-        # Epsilon by epsilon, so that the first rows are complete early.
+        task = progress.add_task("runs", total=options.seeds * len(settings) * len(IMPUTERS))
+        # Setting by setting, so that the first rows are complete early.
         waiting = [
-            pool.submit(train_seed, seed, (e,), options.rounds)
-            for e in epsilons
-            for seed in range(options.seeds)
+            pool.submit(train_seed, seed, (e,)) for e in settings for seed in range(options.seeds)
         ]
         for future in waiting:
             future.result()
             progress.advance(task, len(IMPUTERS))
-    text = table(epsilons, options.seeds, options.rounds)
+    text = table(settings, options.seeds)
     note = (
-        f"Phantom, default configuration, image:text:both {SPLIT}, {options.rounds} rounds, "
-        f"{options.seeds} seeds: macro AUROC in points, mean ± standard deviation over seeds, on "
-        "held-out patients. Made by `make bench-imputers` (`benchmarks/imputers.py`).\n"
+        f"Phantom, default configuration, image:text:both {SPLIT}, {options.seeds} seeds: macro "
+        "AUROC in points, mean ± standard deviation over seeds, on held-out patients. Made by "
+        f"`python benchmarks/imputers.py{' --study' if options.study else ''} "
+        f"--seeds {options.seeds}`."
     )
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
-    head, marker, tail = _around_results()
-    TARGET.write_text(f"{head}{marker[0]}\n\n{note}\n{text}\n\n{marker[1]}{tail}")
+    write_between("study" if options.study else "results", f"{note}\n\n{text}")
     print(text)
 
 
-def _around_results() -> tuple[str, tuple[str, str], str]:
-    """What a person wrote before and after the generated part of the page."""
-    markers = ("<!-- results -->", "<!-- /results -->")
-    if not TARGET.exists() or markers[0] not in TARGET.read_text():
-        return "# FIN against zero-filling\n\n", markers, "\n"
-    text = TARGET.read_text()
-    return text.split(markers[0])[0], markers, text.split(markers[1])[1]
+def write_between(name: str, content: str) -> None:
+    """Replace what stands between a page's markers; everything else was written by a person."""
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    TARGET.parent.mkdir(parents=True, exist_ok=True)
+    page = TARGET.read_text() if TARGET.exists() else "# FIN against zero-filling\n"
+    if start not in page:
+        page += f"\n{start}\n{end}\n"
+    before, after = page.split(start)[0], page.split(end)[1]
+    TARGET.write_text(f"{before}{start}\n\n{content}\n\n{end}{after}")
 
 
 if __name__ == "__main__":

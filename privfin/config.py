@@ -174,14 +174,14 @@ class TrainingConfig(Section):
 
     rounds: int = Field(default=30, ge=1, le=100_000, description="exchanges of encrypted updates")
     local_steps: int = Field(
-        default=10, ge=1, le=100_000, description="DP-SGD steps a site takes a round"
+        default=20, ge=1, le=100_000, description="DP-SGD steps a site takes a round"
     )
     batch_size: int = Field(
-        default=128, ge=1, description="expected patients in a step (the divisor)"
+        default=64, ge=1, description="expected patients in a step (the divisor)"
     )
     physical_batch: int = Field(default=16, ge=1, le=4096, description="rows computed at once")
     learning_rate: float = Field(
-        default=12.0, allow_inf_nan=False, gt=0, description="step size under DP"
+        default=5.0, allow_inf_nan=False, gt=0, description="step size under DP"
     )
     learning_rate_without_privacy: float = Field(
         default=5.0,
@@ -190,7 +190,7 @@ class TrainingConfig(Section):
         description="step size with epsilon = inf, where nothing is clipped",
     )
     momentum: float = Field(
-        default=0.9, ge=0, lt=1, description="momentum inside a round, at each site"
+        default=0.0, ge=0, lt=1, description="momentum inside a round, at each site"
     )
     average_from: float = Field(
         default=0.8,

@@ -5,6 +5,7 @@ Modalities are names. Nothing below knows what an image is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import permutations
@@ -70,7 +71,9 @@ class MultimodalModel(nn.Module):
         if taken:
             raise ConfigError(f"'{taken[0]}' cannot be the name of a modality: choose another")
         width = config.model.width
-        self.scale = float(__import__('os').environ.get('SC','1'))*width**0.5
+        # A unit vector has entries of about 1/sqrt(d); the head sees them at about 1, so that it
+        # and the bias learn at one pace.
+        self.scale = math.sqrt(width)
         self.encoder = nn.ModuleDict(
             {m: make_encoder(c, width) for m, c in config.modalities.items()}
         )
