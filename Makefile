@@ -1,5 +1,5 @@
 # Two commands to know: `make demo` trains on the built-in data, `make test` checks everything.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check

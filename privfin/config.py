@@ -343,7 +343,7 @@ def load_config(path: Path | None, overrides: Sequence[tuple[str, Any]] = ()) ->
     # An override changes one option of the built-in modalities; a file lists all that it uses.
     content.setdefault("modalities", {m: c.model_dump() for m, c in _default_modalities().items()})
     for key, value in overrides:
-        _set_key(content, key, value)
+        set_key(content, key, value)
     _complete_modalities(content)
     return parse_config(content, str(path) if path else "the options")
 
@@ -372,7 +372,8 @@ def parse_override(text: str) -> tuple[str, Any]:
         return key, value.strip()
 
 
-def _set_key(content: dict[str, Any], key: str, value: Any) -> None:
+def set_key(content: dict[str, Any], key: str, value: Any) -> None:
+    """Set ``section.key`` in nested dictionaries. Raises ConfigError if a part is no section."""
     *path, last = key.split(".")
     for part in path:
         content = content.setdefault(part, {})

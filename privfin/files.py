@@ -22,8 +22,8 @@ def clear_disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserInputError(
-                f"no space left on the disk while writing {path}: free some space, then continue "
-                "the run with --resume"
+                f"no space left on the disk while writing {path}: free some space and try again "
+                "(a run that had started goes on with --resume)"
             ) from error
         raise UserInputError(f"cannot write {path}: {error.strerror}") from error
 

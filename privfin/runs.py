@@ -135,6 +135,14 @@ class Run:
             stream.flush()
             os.fsync(stream.fileno())
 
+    def spent_rounds(self) -> dict[str, int]:
+        """By site, how many rounds it started, in all attempts and whether finished or not."""
+        counts: dict[str, int] = {}
+        for event in self.events():
+            if event["event"] == "site-round-started":
+                counts[event["site"]] = counts.get(event["site"], 0) + 1
+        return counts
+
     def attempts(self, round_number: int | None = None) -> int:
         """How often a round (or any round) was started: started means spent."""
         return sum(

@@ -44,7 +44,11 @@ def _figures(site: SitePlan) -> tuple[object, ...]:
 
 
 def _names(group: list[SitePlan]) -> str:
-    return group[0].name if len(group) == 1 else f"{group[0].name} .. {group[-1].name}"
+    return (
+        group[0].name
+        if len(group) == 1
+        else f"{group[0].name}..{group[-1].name.removeprefix('site-')}"
+    )
 
 
 def print_plan(console: Console, config: RunConfig, plan: TrainingPlan) -> None:
@@ -52,7 +56,7 @@ def print_plan(console: Console, config: RunConfig, plan: TrainingPlan) -> None:
     table = Table(title="Plan", title_justify="left")
     for name in ("site", "holds"):
         table.add_column(name, overflow="fold")
-    for name in ("patients", "q", "sigma", "steps", "delta", "epsilon"):
+    for name in ("patients", "q", "sigma", "delta", "epsilon"):
         table.add_column(name, justify="right")
     for group in _groups(plan):
         site = group[0]
@@ -62,7 +66,6 @@ def print_plan(console: Console, config: RunConfig, plan: TrainingPlan) -> None:
             f"{site.patients}",
             f"{site.sampling_rate:.3f}",
             f"{site.noise_multiplier:.3f}",
-            f"{site.steps}",
             f"{site.delta:.1e}",
             human_epsilon(site.epsilon),
         )

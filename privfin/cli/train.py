@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from privfin.config import RunConfig, load_config, parse_config, parse_override
+from privfin.config import RunConfig, load_config, parse_config, parse_override, set_key
 from privfin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ EPILOG = """Examples:
 
   privfin train --epsilon 3 --modalities 8:0:2 --out runs/a
 
-  privfin train configs/covid-cxr.toml --data-root /data/covid-chestxray
+  privfin train configs/covid-cxr.toml --data-root covid-chestxray
 
   privfin train --dry-run --set training.rounds=50
 
@@ -181,13 +181,7 @@ def _changed(config: RunConfig, overrides: list[tuple[str, Any]]) -> RunConfig:
     """A run's own configuration with these options on top."""
     content = config.model_dump(mode="json")
     for key, value in overrides:
-        *sections, last = key.split(".")
-        place: Any = content
-        for section in sections:
-            place = place.setdefault(section, {}) if isinstance(place, dict) else None
-        if not isinstance(place, dict):
-            raise ConfigError(f"'{key}' cannot be set: it is not inside a section")
-        place[last] = value
+        set_key(content, key, value)
     return parse_config(content, "the options")
 
 
@@ -222,6 +216,10 @@ def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool) -> None:
             if is_old:
                 run.record("resumed")
             first = saved.round if saved else 0
+            if epsilons is not None and not config.privacy.reproducible:
+                # Rounds that were started and lost stay spent, so the curve starts that far on.
+                lost = max(run.spent_rounds().values(), default=0) - first
+                epsilons = epsilons[lost:]
             display.begin_rounds(plan.rounds, len(plan.sites), epsilons, first)
             result = complete_run(run, config, data, observer=display, should_stop=asked)
     if result is None:

@@ -33,7 +33,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Records with common labels, grouped by patient. ``notices`` says what was left out and why."""
+    """Records with common labels. ``notices`` says what was left out and why."""
 
     name: str
     label_names: tuple[str, ...]

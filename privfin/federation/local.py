@@ -67,10 +67,7 @@ class _RunJournal:
     def __init__(self, run: Run, observer: TrainingObserver) -> None:
         self._run = run
         self._observer = observer
-        self._counts: dict[str, int] = {}
-        for event in run.events():
-            if event["event"] == "site-round-started":
-                self._counts[event["site"]] = self._counts.get(event["site"], 0) + 1
+        self._counts = run.spent_rounds()
 
     def spent_rounds(self, site: str) -> int:
         return self._counts.get(site, 0)

@@ -121,6 +121,7 @@ def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
     train, test = _split(config, loaded)
     dealt = _deal(config, dataset, train)
     declarations, parts = [], {}
+    notices = list(dataset.notices)
     for name, held in zip(site_names(config), site_modalities(config), strict=True):
         own = dataset.of_patients(dealt[name], name).with_modalities(held)
         own = _with_labels(own)
@@ -133,6 +134,11 @@ def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
         parts[name] = own
         declared = {s.name: s.patients for s in config.federation.site}.get(name)
         _check_declaration(config, name, declared or count, count)
+        if declared not in (None, count):
+            notices.append(
+                f"site '{name}' does not have exactly the {declared} patients that it declares; "
+                "the plan uses the declared number"
+            )
         declarations.append(SiteDeclaration(name, held, declared or count))
     held_out = _with_labels(dataset.of_patients(test, "test"))
     if not held_out.records:
@@ -149,7 +155,7 @@ def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
         held_out.fingerprint(),
     )
     progress("encoding", len(parts) + 1, len(parts) + 1)
-    return PreparedData(sites, tuple(declarations), test_data, dataset.notices)
+    return PreparedData(sites, tuple(declarations), test_data, tuple(notices))
 
 
 def encode(dataset: Dataset, config: RunConfig) -> Batch:

@@ -115,11 +115,8 @@ def complete_run(
     model = initial_model(config, len(plan.label_names))
     assign(model, outcome.vector)
     results = assess(model, data.test, plan.label_names, config.evaluation, config.training.seed)
-    started: dict[str, int] = {}
-    for event in run.events():
-        if event["event"] == "site-round-started":
-            started[event["site"]] = started.get(event["site"], 0) + 1
-    if config.privacy.reproducible:
+    started = run.spent_rounds()
+    if config.privacy.reproducible:  # a repeated round released the same numbers again
         started = dict.fromkeys(plan.cohort, outcome.rounds)
     statement = privacy_statement(config, plan, started)
     write_json(run.path / "metrics.json", _metrics(config, outcome.rounds, results))

@@ -8,6 +8,7 @@ the clipped sum by at most C, whatever the patient's number of records.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,10 @@ from privfin.errors import PrivfinError
 from privfin.privacy.noise import gaussian_noise
 from privfin.privacy.sampling import one_record_each, poisson_patients
 from privfin.randomness import RandomStream
+
+# Inputs need no gradient here, so torch tells on every step that the first layers' hooks fire on
+# outputs alone. That is what Opacus relies on, and tests compare every layer with a loop.
+warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
 
 #: Losses (n,) of the records at these positions; each may depend on its own record only.
 RecordLoss = Callable[[npt.NDArray[np.int64]], Tensor]
