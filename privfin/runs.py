@@ -179,7 +179,8 @@ class Run:
         """Write the final model."""
         state = model.state_dict()
         tensors: dict[str, npt.NDArray[Any]] = {k: p.detach().numpy() for k, p in state.items()}
-        write_bytes(self.path / "model.safetensors", save_tensors(tensors))
+        content = save_tensors(tensors, metadata={"claim": str(self.manifest["claim"])})
+        write_bytes(self.path / "model.safetensors", content)
 
     def model(self) -> MultimodalModel:
         """The final model, in evaluation mode.
@@ -208,7 +209,10 @@ class Run:
         Raises:
             UserInputError: another process holds the run.
         """
-        with (self.path / ".lock").open("w") as stream:
+        path = self.path / ".lock"
+        with clear_disk_errors(path):
+            stream = path.open("w")
+        with stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

@@ -122,7 +122,7 @@ class TrainingDisplay:
 
     def round_finished(self, round_number: int, loss: float, up: int, down: int) -> None:
         """See ``TrainingObserver``."""
-        spent = "no DP"
+        spent = "NOT PRIVATE"
         if self._epsilons is not None:
             spent = f"epsilon {human_epsilon(self._epsilons[round_number - 1])}"
         text = (

@@ -12,7 +12,7 @@ from privfin.cli.display import human_bytes, human_epsilon
 from privfin.config import RunConfig
 from privfin.evaluation.cells import CellResult
 from privfin.federation.plan import SitePlan, TrainingPlan
-from privfin.federation.statement import claim
+from privfin.federation.statement import claim, narrow_segments
 
 
 def warn_if_not_private(console: Console, config: RunConfig) -> None:
@@ -79,6 +79,13 @@ def print_plan(console: Console, config: RunConfig, plan: TrainingPlan) -> None:
         highlight=False,
     )
     console.print(_target(config), highlight=False)
+    narrow = narrow_segments(plan)
+    if narrow and config.crypto.encryption == "bfv":
+        console.print(
+            f"Note: one or two sites train {', '.join(narrow)}, so other sites can read single "
+            "(noisy) updates of these parts off the sum; epsilon still holds",
+            highlight=False,
+        )
 
 
 def _target(config: RunConfig) -> str:

@@ -193,7 +193,12 @@ def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool) -> None:
     from privfin.cli.summary import warn_if_not_private
     from privfin.federation.plan import check_without_data, make_plan
     from privfin.federation.prepare import prepare
-    from privfin.federation.training_run import check_same_data, complete_run, start_run
+    from privfin.federation.training_run import (
+        check_same_data,
+        check_same_plan,
+        complete_run,
+        start_run,
+    )
 
     check_without_data(config)
     console = _console(as_json)
@@ -205,18 +210,16 @@ def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool) -> None:
         for notice in data.notices:
             display.note(f"note: {notice}")
         plan = make_plan(config, data.declarations)
-        is_old = run is not None
         if run is None:
             run = start_run(out, config, plan, data)
         else:
             check_same_data(run, data)
+            check_same_plan(run, plan)
         epsilons = _worst_epsilons(config, plan)
-        with run.lock(), stop_on_interrupt(display.note) as asked:
+        with stop_on_interrupt(display.note) as asked:
             saved = run.last_checkpoint()
-            if is_old:
-                run.record("resumed")
             first = saved.round if saved else 0
-            if epsilons is not None and not config.privacy.reproducible:
+            if epsilons is not None:
                 # Rounds that were started and lost stay spent, so the curve starts that far on.
                 lost = max(run.spent_rounds().values(), default=0) - first
                 epsilons = epsilons[lost:]
@@ -229,9 +232,11 @@ def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool) -> None:
 
 def _worst_epsilons(config: RunConfig, plan: TrainingPlan) -> list[float] | None:
     """Epsilon after each round, the largest over the sites."""
-    if not config.privacy.is_private:
-        return None
+    from privfin.federation.statement import claim
     from privfin.privacy.accounting import epsilon_after
+
+    if claim(config) != "dp":
+        return None
 
     steps = [plan.local_steps * (i + 1) for i in range(plan.rounds)]
     kinds = {(s.noise_multiplier, s.sampling_rate, s.delta): s for s in plan.sites}

@@ -76,11 +76,6 @@ class BfvPublic:
         if self._context.has_secret_key():
             raise ProtocolError("the public encryption context holds a secret key; it is refused")
 
-    @classmethod
-    def from_bytes(cls, data: bytes, packing: Packing) -> BfvPublic:
-        """The same as the constructor."""
-        return cls(data, packing)
-
     def __repr__(self) -> str:
         return f"BfvPublic({self.packing.name}, key {self.key_id[:16]})"
 

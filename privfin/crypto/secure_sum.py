@@ -18,15 +18,10 @@ from privfin.crypto.pack import DATA_SLOTS, POLY_DEGREE, Packing
 from privfin.errors import ProtocolError
 
 
-def masked_slots(n_values: int, packing: Packing) -> int:
-    """Slots of an update, and length of its mask: see :meth:`Packing.masked_slots`."""
-    return packing.masked_slots(n_values)
-
-
 def protect(
     values: npt.NDArray[np.uint64],
     packing: Packing,
-    mask: npt.NDArray[np.int64] | None,
+    mask: npt.NDArray[np.int64],
     public: BfvPublic,
 ) -> list[bytes]:
     """Pack, mask and encrypt one update.
@@ -35,8 +30,7 @@ def protect(
         values: (n,) codes of a :class:`~privfin.crypto.quantize.Quantizer`, n at least 1; the
             plan must have passed :meth:`Packing.check_headroom`.
         packing: the layout, the same as that of ``public``.
-        mask: (packing.masked_slots(n),) integers in [0, t); None sends the update
-            unmasked, readable to every holder of the key.
+        mask: (packing.masked_slots(n),) integers in [0, t); used for this update only.
         public: the run's public key.
 
     Returns:
@@ -57,10 +51,9 @@ def protect(
     rows = np.zeros((total // POLY_DEGREE, POLY_DEGREE), dtype=np.int64)
     rows[:, :DATA_SLOTS] = data.reshape(-1, DATA_SLOTS)
     slots = rows.reshape(-1)
-    if mask is not None:
-        if mask.shape != slots.shape:
-            raise ValueError(f"the mask must have {total} slots, got shape {mask.shape}")
-        slots = (slots + mask) % packing.modulus
+    if mask.shape != slots.shape:
+        raise ValueError(f"the mask must have {total} slots, got shape {mask.shape}")
+    slots = (slots + mask) % packing.modulus
     return public.encrypt(slots)
 
 

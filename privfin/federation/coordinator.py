@@ -17,7 +17,6 @@ from privfin.crypto.envelope import ExpectedHeader, open_envelope
 from privfin.crypto.keys import Roster
 from privfin.crypto.pack import Packing
 from privfin.crypto.plain import PlainSum
-from privfin.crypto.secure_sum import masked_slots
 from privfin.errors import ProtocolError
 from privfin.federation.messages import RunIdentity, Task, Transport
 
@@ -140,7 +139,7 @@ class Coordinator:
     def _new_sum(self) -> CiphertextSum | PlainSum:
         if self._public is None:
             return PlainSum(self._plan.values)
-        slots = masked_slots(self._plan.values, self._public.packing)
+        slots = self._public.packing.masked_slots(self._plan.values)
         return CiphertextSum(self._public, chunks_for(slots))
 
     def _ask(

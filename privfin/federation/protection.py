@@ -13,7 +13,7 @@ from privfin.crypto.keys import Roster, SiteIdentity, seal, unseal
 from privfin.crypto.masks import MaskBook, MaskContext, pair_secrets
 from privfin.crypto.pack import Packing
 from privfin.crypto.quantize import Quantizer
-from privfin.crypto.secure_sum import masked_slots, protect, reveal
+from privfin.crypto.secure_sum import protect, reveal
 from privfin.errors import ProtocolError
 from privfin.federation.messages import RunIdentity
 from privfin.randomness import RandomStream
@@ -97,7 +97,7 @@ class UpdateProtection(HoldsSecret):
             attempt=attempt,
             cohort=cohort,
         )
-        slots = masked_slots(codes.size, self._packing)
+        slots = self._packing.masked_slots(codes.size)
         mask = self._masks.take(context, self._packing.modulus, slots)
         return protect(codes, self._packing, mask, key.public())
 

@@ -1,7 +1,7 @@
 """A site's side of the round protocol: check the task, train, protect, sign.
 
 A site trusts no task. It trains only the next round of its own plan, at most as often as planned,
-for the whole cohort that its roster pins, and writes the spend down before it touches data.
+for the whole cohort that its roster pins, and writes the spend down before it takes a step.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from privfin.federation.messages import RunIdentity, Task
 from privfin.federation.plan import TrainingPlan
 from privfin.federation.protection import UpdateProtection
 from privfin.randomness import RandomStream
+
+_LARGEST_ATTEMPT = 2**31
 
 
 class Journal(Protocol):
@@ -81,6 +83,7 @@ class Site:
         self._divisors = plan.divisors()
         self._trained = plan.trained_mask(plan.site(self.name).modalities, config.model.imputer)
         self._waiting_for: int | None = None
+        self._is_halted = False
 
     def handle(self, task: Task) -> bytes:
         """Carry out a task; see :class:`privfin.federation.messages.TaskHandler`.
@@ -89,6 +92,8 @@ class Site:
             ProtocolError: the task is out of order, or names another cohort than the roster's.
             BudgetError: the site has started as many rounds as its plan allows.
         """
+        if self._is_halted:
+            raise ProtocolError(self._halted())
         if tuple(task.cohort) != tuple(self._roster):
             raise ProtocolError(
                 f"site '{self.name}' was asked to join a cohort that is not its roster"
@@ -103,6 +108,8 @@ class Site:
             return self._sign("key-taken", task, [])
         if task.kind == "update":
             return self._update(task)
+        if task.kind != "finish":
+            raise ProtocolError(f"site '{self.name}' was given an unknown task")
         if self._waiting_for is None or task.round != self._waiting_for:
             raise ProtocolError(f"site '{self.name}' was told to finish round {task.round}")
         self._apply(task)
@@ -113,6 +120,11 @@ class Site:
         if task.round != done + 1:
             raise ProtocolError(
                 f"site '{self.name}' has trained round {done} and was asked for round {task.round}"
+            )
+        if task.round > self._plan.rounds or not 0 < task.attempt < _LARGEST_ATTEMPT:
+            raise ProtocolError(
+                f"site '{self.name}' was asked for round {task.round}, attempt {task.attempt}: "
+                f"its plan has {self._plan.rounds} rounds"
             )
         # Whatever can be refused is refused before budget is spent on it.
         self._protection.check_ready()
@@ -140,13 +152,25 @@ class Site:
         self._journal.start(self.name, task.round, task.attempt)
 
     def _apply(self, task: Task) -> None:
-        summed = self._protection.reveal(
-            list(task.parts), self._plan.parameters, len(self._plan.sites)
-        )
+        try:
+            summed = self._protection.reveal(
+                list(task.parts), self._plan.parameters, len(self._plan.sites)
+            )
+        except (ProtocolError, ValueError, RuntimeError) as error:
+            # Answers to chosen ciphertexts would give away the key bit by bit, so there is one
+            # answer, in one wording, and no second try.
+            self._is_halted = True
+            raise ProtocolError(self._halted()) from error
         self._state.apply(summed, self._divisors)
         self._waiting_for = None
         if self._on_applied is not None:
             self._on_applied(self._state)
+
+    def _halted(self) -> str:
+        return (
+            f"site '{self.name}' has stopped for good: a sum that it was given is not that of "
+            "the whole cohort (a contribution is missing, doubled or damaged)"
+        )
 
     def _sign(self, kind: str, task: Task, parts: list[bytes], key_id: str | None = None) -> bytes:
         return sign_envelope(

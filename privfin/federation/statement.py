@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,12 +12,17 @@ from privfin.privacy.accounting import accountant_name, epsilon
 
 NOT_PRIVATE = "NOT PRIVATE"
 
+#: Sites that must train a segment before its sum hides the update of each of them.
+FEWEST_TRAINERS = 3
+
 #: What is computed from patients outside DP-SGD, whatever the configuration.
 _NOT_COVERED = (
     "the number of patients of each site, which sampling rate and delta depend on, is public",
     "which modalities each site holds is public",
     "the held-out patients: loss and metrics on them are computed without noise",
     "the choice of configuration: earlier runs and tuning on the same patients are not counted",
+    "how patients are divided into training, test and, when dealt, sites: uses all patients",
+    "rounding: the proof is for real numbers, noise and sums are floating point",
     "a patient at several sites: the budgets of those sites add up; overlap is not checked",
     "the manifest's fingerprints of the data and its counts of records: exact, without noise",
     "timing, file sizes and the number of rounds",
@@ -32,6 +38,14 @@ def claim(config: RunConfig) -> str:
     return "dp"
 
 
+def narrow_segments(plan: TrainingPlan) -> list[str]:
+    """Segments that only one or two sites train, so that their sum shows a single update.
+
+    With one trainer the sum is its update; with two, each of them can subtract its own.
+    """
+    return [s.name for s in plan.segments if 0 < s.trained_by < FEWEST_TRAINERS]
+
+
 def privacy_statement(
     config: RunConfig, plan: TrainingPlan, rounds_started: Mapping[str, int]
 ) -> dict[str, Any]:
@@ -44,6 +58,8 @@ def privacy_statement(
             was finished or not.
     """
     encrypted = config.crypto.encryption == "bfv"
+    readable = narrow_segments(plan)
+    shown = f"; single updates of {', '.join(readable)} can be read off the sum" if readable else ""
     return {
         "format": 1,
         "claim": claim(config),
@@ -58,7 +74,9 @@ def privacy_statement(
         ],
         "observers": {
             "outsider": "sees the final model: at most the epsilon of each site",
-            "another site": "sees the sum of every round: at most the epsilon of each site",
+            "another site": (
+                f"sees the sum of every round{shown}: at most the epsilon of each site"
+            ),
             "coordinator": (
                 "sees ciphertexts, signatures, sizes and times; holds no key and no model"
                 if encrypted
@@ -66,8 +84,8 @@ def privacy_statement(
                 "of each site"
             ),
             "coordinator with a site": (
-                "can decrypt sums; single updates stay hidden by pairwise masks unless all "
-                "other sites take part too; at most the epsilon of each site in any case"
+                "can decrypt sums; pairwise masks hide single updates unless all other sites "
+                f"take part too{shown}; at most the epsilon of each site in any case"
                 if encrypted
                 else "can read every update: at most the epsilon of each site"
             ),
@@ -95,14 +113,16 @@ def _site_statement(
 ) -> dict[str, Any]:
     steps = rounds * plan.local_steps
     private = config.privacy.is_private
-    spent = epsilon([site.event(steps)], site.delta) if private else float("inf")
+    spent = epsilon([site.event(steps)], site.delta) if private else math.inf
+    simulated = {"epsilon_simulated": spent} if private and config.privacy.reproducible else {}
     return {
         "site": site.name,
         "modalities": list(site.modalities),
         "unit": "patient",
         "adjacency": "add/remove",
         "mechanism": "DP-SGD, Poisson-subsampled Gaussian" if private else "SGD without noise",
-        "epsilon": spent,
+        "epsilon": spent if claim(config) == "dp" else math.inf,
+        **simulated,
         "delta": site.delta,
         "noise_multiplier": site.noise_multiplier,
         "clip_norm": config.privacy.clip_norm if private else None,

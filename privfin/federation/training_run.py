@@ -13,7 +13,7 @@ from privfin.config import RunConfig
 from privfin.errors import ConfigError, PrivfinError
 from privfin.evaluation.cells import CellResult
 from privfin.federation.assessment import assess
-from privfin.federation.local import TrainingObserver, train_locally
+from privfin.federation.local import Outcome, TrainingObserver, train_locally
 from privfin.federation.plan import TrainingPlan, make_plan
 from privfin.federation.prepare import PreparedData
 from privfin.federation.statement import claim, privacy_statement
@@ -61,6 +61,7 @@ def start_run(path: Path, config: RunConfig, plan: TrainingPlan, data: PreparedD
             {"site": s.name, "modalities": list(s.modalities), "patients": s.patients}
             for s in plan.sites
         ],
+        "plan": plan_figures(plan),
         "data_sha256": fingerprints(data),
         "notices": public_notices(data.notices),
         "public_seed": config.training.seed,
@@ -94,6 +95,35 @@ def check_same_data(run: Run, data: PreparedData) -> None:
             )
 
 
+def plan_figures(plan: TrainingPlan) -> list[dict[str, float | int | str]]:
+    """What each site's guarantee rests on: noise, sampling rate, delta and steps."""
+    return [
+        {
+            "site": s.name,
+            "noise_multiplier": s.noise_multiplier,
+            "sampling_rate": s.sampling_rate,
+            "delta": s.delta,
+            "steps": s.steps,
+        }
+        for s in plan.sites
+    ]
+
+
+def check_same_plan(run: Run, plan: TrainingPlan) -> None:
+    """Refuse to resume with other noise than the run began with (say, after an upgrade).
+
+    Raises:
+        ConfigError: naming the site whose plan differs.
+    """
+    for before, after in zip(run.manifest["plan"], plan_figures(plan), strict=True):
+        if before != after:
+            raise ConfigError(
+                f"the plan for site '{after['site']}' is not the one that {run.path} was started "
+                "with, so its epsilon would be misstated: use the versions in manifest.json, or "
+                "start a new run"
+            )
+
+
 def complete_run(
     run: Run,
     config: RunConfig,
@@ -108,19 +138,29 @@ def complete_run(
         The result, or None if ``should_stop`` ended training early; the run can be resumed.
     """
     plan = make_plan(config, data.declarations)
-    outcome = train_locally(config, plan, data, run, observer=observer, should_stop=should_stop)
+    check_same_plan(run, plan)
+    with run.lock():
+        if run.attempts():
+            run.record("resumed")
+        outcome = train_locally(config, plan, data, run, observer=observer, should_stop=should_stop)
+        return _finish(run, config, data, plan, outcome)
+
+
+def _finish(
+    run: Run, config: RunConfig, data: PreparedData, plan: TrainingPlan, outcome: Outcome
+) -> Result | None:
+    started = run.spent_rounds()
+    if config.privacy.reproducible:  # a repeated round released the same numbers again
+        started = dict.fromkeys(plan.cohort, outcome.rounds)
+    statement = privacy_statement(config, plan, started)
+    write_json(run.path / "privacy.json", statement)
     if not outcome.is_complete:
         run.record("interrupted", round=outcome.rounds)
         return None
     model = initial_model(config, len(plan.label_names))
     assign(model, outcome.vector)
     results = assess(model, data.test, plan.label_names, config.evaluation, config.training.seed)
-    started = run.spent_rounds()
-    if config.privacy.reproducible:  # a repeated round released the same numbers again
-        started = dict.fromkeys(plan.cohort, outcome.rounds)
-    statement = privacy_statement(config, plan, started)
     write_json(run.path / "metrics.json", _metrics(config, outcome.rounds, results))
-    write_json(run.path / "privacy.json", statement)
     run.save_model(model)
     run.record("finished", rounds=outcome.rounds)
     return Result(run, plan, results, statement)

@@ -64,7 +64,12 @@ def test_noise_margin(packing: Packing) -> None:
 @LAYOUT
 @pytest.mark.parametrize("n", [1, 30_000, 300_000])
 def test_planned_bytes_are_the_real_ones(packing: Packing, n: int) -> None:
-    blobs = protect(np.zeros(n, dtype=np.uint64), packing, None, KEYS[packing.name].public())
+    blobs = protect(
+        np.zeros(n, dtype=np.uint64),
+        packing,
+        np.zeros(packing.masked_slots(n), dtype=np.int64),
+        KEYS[packing.name].public(),
+    )
     assert sum(map(len, blobs)) == ciphertext_bytes(n, packing)
 
 
@@ -76,7 +81,7 @@ def test_bytes_a_parameter() -> None:
 @LAYOUT
 def test_keys_round_trip(packing: Packing) -> None:
     key = KEYS[packing.name]
-    public = BfvPublic.from_bytes(key.public().to_bytes(), packing)
+    public = BfvPublic(key.public().to_bytes(), packing)
     again = BfvKey.from_secret_bytes(key.secret_bytes(), packing)
     assert public.key_id == key.public().key_id == again.public().key_id
     assert len(public.key_id) == 64

@@ -99,7 +99,7 @@ def test_one_site_decrypts_to_noise(packing: Packing) -> None:
     length = packing.masked_slots(n)
     mask = MaskBook(SITES[0].name, SECRETS[SITES[0].name]).take(ctx, packing.modulus, length)
     masked = key.decrypt(protect(codes, packing, mask, key.public()), length)
-    bare = key.decrypt(protect(codes, packing, None, key.public()), length)
+    bare = key.decrypt(protect(codes, packing, np.zeros_like(mask), key.public()), length)
     assert smallest_p(masked, packing.modulus) > 1e-7
     assert smallest_p(bare, packing.modulus) < 1e-100
     # The unmasked update is the update; the masked one is unrelated to it.
@@ -135,12 +135,13 @@ def test_wrong_arguments_are_refused() -> None:
     packing, other = LAYOUTS["3x15"], LAYOUTS["2x20"]
     public = KEYS["3x15"].public()
     ones = np.ones(10, dtype=np.uint64)
+    no_mask = np.zeros(packing.masked_slots(10), dtype=np.int64)
     with pytest.raises(ProtocolError, match="packing"):
-        protect(ones, other, None, public)
+        protect(ones, other, no_mask, public)
     with pytest.raises(ProtocolError, match="packing"):
         reveal([], KEYS["3x15"], 10, other)
     with pytest.raises(ValueError, match="no values"):
-        protect(ones[:0], packing, None, public)
+        protect(ones[:0], packing, no_mask, public)
     with pytest.raises(ValueError, match="mask must have"):
         protect(ones, packing, np.zeros(10, dtype=np.int64), public)
     with pytest.raises(ProtocolError, match="expected 1 ciphertexts, got 0"):

@@ -187,9 +187,10 @@ def needles(one: Any) -> npt.NDArray[np.uint64]:
     vectors += [v for kept in one.applied.values() for v in kept]
     for vector in vectors:
         bits = vector.view(np.uint32)
-        both = (vector[:-1] != 0) & (vector[1:] != 0)
-        found.append(_pairs(bits[:-1], bits[1:], 32)[both])
-        found.append(vector[vector != 0].astype(np.float64).view(np.uint64))
+        # 0 and 1 are where biases and norms start: public, and common in any format.
+        real = (vector != 0) & (vector != 1)
+        found.append(_pairs(bits[:-1], bits[1:], 32)[real[:-1] & real[1:]])
+        found.append(vector[real].astype(np.float64).view(np.uint64))
     offset = 1 << (one.config.crypto.value_bits - 1)
     empty = one.packing.pack(np.full(one.plan.parameters, offset, dtype=np.uint64))
     for name, kept in one.changes.items():

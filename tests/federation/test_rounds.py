@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 from privfin.config import RunConfig
 from privfin.crypto.masks import MaskBook, MaskContext
 from privfin.crypto.quantize import Quantizer
-from privfin.crypto.secure_sum import masked_slots, reveal
+from privfin.crypto.secure_sum import reveal
 from privfin.federation.local import train_locally
 from privfin.federation.plan import make_plan
 from privfin.federation.training_run import start_run
@@ -118,7 +118,7 @@ def _slots_of_one_site(one: Any, site: str) -> Any:
         "update", one.run.run_id, 1, 1, (site,), key.public().key_id, one.run.config_digest
     )
     blobs = list(open_envelope(exchange.reply, one.roster, expected).parts)
-    return key.decrypt(blobs, masked_slots(one.plan.parameters, one.packing))
+    return key.decrypt(blobs, one.packing.masked_slots(one.plan.parameters))
 
 
 def _p_uniform(slots: Any, modulus: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,11 @@ import pytest
 
 from privfin.crypto.bfv import CiphertextSum, chunks_for
 from privfin.crypto.envelope import ExpectedHeader, open_envelope
-from privfin.crypto.secure_sum import masked_slots
 from privfin.errors import BudgetError, ProtocolError
 from privfin.federation.messages import Task
 
 Federations = Callable[..., Any]
+HALTED = "has stopped for good"
 
 
 def send(one: Any, site: str, task: Task) -> bytes:
@@ -41,7 +42,7 @@ def updates(one: Any, round_number: int, *parts: bytes) -> dict[str, list[bytes]
 
 def add(one: Any, sent: dict[str, list[bytes]], *sites: str) -> list[bytes]:
     public = one.sites[one.cohort[0]]._protection._key.public()
-    total = CiphertextSum(public, chunks_for(masked_slots(one.plan.parameters, one.packing)))
+    total = CiphertextSum(public, chunks_for(one.packing.masked_slots(one.plan.parameters)))
     for site in sites:
         total.add(sent[site])
     return total.result()
@@ -150,18 +151,39 @@ def test_refuses_a_key_for_another_site_or_of_another_run(federation: Federation
     ],
 )
 def test_refuses_the_sum_of_another_cohort(agreed: Any, summed: tuple[str, ...]) -> None:
-    """A missing or doubled site leaves its masks in the sum, so it does not decrypt cleanly."""
+    """A missing or doubled site leaves its masks in the sum. The site stops for good, with one
+    answer to everything: answers to chosen ciphertexts would give the key away bit by bit."""
     sent = updates(agreed, 1)
     wrong, right = add(agreed, sent, *summed), add(agreed, sent, *agreed.cohort)
-    refuses(agreed, "site-02", agreed.task("update", 2, *wrong), "does not decrypt cleanly")
-    refuses(agreed, "site-02", agreed.task("finish", 1, *wrong), "does not decrypt cleanly")
-    send(agreed, "site-02", agreed.task("update", 2, *right))
+    spent = dict(agreed.journal.counts)
+    refuses(agreed, "site-02", agreed.task("update", 2, *wrong), HALTED)
+    refuses(agreed, "site-02", agreed.task("finish", 1, *wrong), HALTED)
+    refuses(agreed, "site-02", agreed.task("update", 2, *right), HALTED)
+    refuses(agreed, "site-02", agreed.task("finish", 1, *right), HALTED)
+    assert agreed.journal.counts == spent
 
 
-def test_refuses_a_sum_of_another_size(agreed: Any) -> None:
-    parts = add(agreed, updates(agreed, 1), *agreed.cohort)
-    for wrong in ([], parts[1:], [*parts, parts[0]], [p[:-1] for p in parts], [b"x"]):
-        refuses(agreed, "site-01", agreed.task("update", 2, *wrong), "ciphertext")
+@pytest.mark.parametrize("damage", range(6))
+def test_every_bad_sum_gets_the_same_answer(agreed: Any, damage: int) -> None:
+    """Malformed, out of range, or not clean: nobody can tell from the refusal which it was."""
+    sent = updates(agreed, 1)
+    parts = add(agreed, sent, *agreed.cohort)
+    blank = (
+        agreed.sites["site-01"]
+        ._protection._key.public()
+        .encrypt(np.zeros(agreed.packing.masked_slots(agreed.plan.parameters), dtype=np.int64))
+    )
+    wrong = [
+        [],
+        parts[1:],
+        [*parts, parts[0]],
+        [p[:-1] for p in parts],
+        [b"x"],
+        blank,  # decrypts cleanly, to less than any cohort can send
+    ][damage]
+    with pytest.raises(ProtocolError) as caught:
+        send(agreed, "site-01", agreed.task("finish", 1, *wrong))
+    assert str(caught.value) == agreed.sites["site-01"]._halted()
 
 
 @pytest.mark.parametrize("number", [0, 2, 3])
@@ -185,9 +207,27 @@ def test_refuses_more_rounds_than_its_noise_was_calibrated_for(federation: Feder
 
 def test_a_coordinator_that_asks_for_more_rounds_gets_none(federation: Federations) -> None:
     one = federation(privacy__reproducible=False).agree()
-    with pytest.raises(BudgetError):
+    with pytest.raises(ProtocolError, match="its plan has 2 rounds"):
         one.coordinator.run_rounds(1, 5, lambda number: 1)
     assert set(one.journal.counts.values()) == {one.plan.rounds}
+
+
+def test_a_site_that_has_spent_everything_refuses_any_round(federation: Federations) -> None:
+    one = federation(privacy__reproducible=False).agree()
+    one.journal.counts["site-01"] = one.plan.rounds
+    with pytest.raises(BudgetError):
+        send(one, "site-01", one.task("update", 1))
+
+
+@pytest.mark.parametrize("attempt", [-1, 0, 2**31])
+def test_an_impossible_attempt_spends_nothing(agreed: Any, attempt: int) -> None:
+    task = replace(agreed.task("update", 1), attempt=attempt)
+    refuses(agreed, "site-01", task, "attempt")
+    assert agreed.journal.counts == {}
+
+
+def test_an_unknown_task_is_refused(agreed: Any) -> None:
+    refuses(agreed, "site-01", replace(agreed.task("finish", 1), kind="decrypt"), "unknown task")
 
 
 def test_spends_before_it_trains(federation: Federations) -> None:
