@@ -1,7 +1,7 @@
 """The run directory: what a run is, what happened in it, and what it made.
 
 ``manifest.json`` (configuration, versions, fingerprints, public seeds), ``events.jsonl`` (appended
-only, flushed to disk before a round touches data), ``checkpoints/``, ``model.safetensors``,
+only, flushed to disk before a round takes a step), ``checkpoints/``, ``model.safetensors``,
 ``metrics.json`` and ``privacy.json``. Keys, noise seeds, updates and patients' data never go in.
 """
 

@@ -1,6 +1,6 @@
 """The ``privfin`` command and what its exit codes mean.
 
-0 done, 1 failed, 2 bad input (nothing was changed), 3 over the privacy budget, 6 a message was
+0 done, 1 failed, 2 bad input, 3 over the privacy budget, 6 a message was
 refused, 130 interrupted (the run can be resumed). No traceback reaches a user unless
 ``PRIVFIN_DEBUG=1`` asks for one.
 """

@@ -39,9 +39,6 @@ class TrainingDisplay:
 
     Args:
         console: where to print.
-        rounds: rounds in all.
-        epsilons: epsilon (worst site) after each round, or None without DP.
-        first: rounds already done.
     """
 
     def __init__(self, console: Console) -> None:
@@ -100,7 +97,10 @@ class TrainingDisplay:
     def begin_rounds(
         self, rounds: int, sites: int, epsilons: Sequence[float] | None, first: int
     ) -> None:
-        """Training starts (or goes on after ``first`` rounds)."""
+        """Training starts (or goes on after ``first`` rounds).
+
+        ``epsilons`` holds the worst site's epsilon after each round, or is None without privacy.
+        """
         self._rounds, self._sites, self._epsilons = rounds, sites, epsilons
         self._first, self._begun = first, time.monotonic()
         if self._terminal:

@@ -31,7 +31,7 @@ EPILOG = """Examples:
 
   privfin train --resume --out runs/a
 
-Exit codes: 0 done, 1 failed, 2 bad input (nothing was changed), 3 over the privacy budget, 6 a
+Exit codes: 0 done, 1 failed, 2 bad input, 3 over the privacy budget, 6 a
 message was refused, 130 interrupted (continue with --resume)."""
 
 

@@ -31,7 +31,7 @@ StreamSource = Callable[[str, int], RandomStream]
 
 
 class TrainingObserver(Protocol):
-    """Told how training goes, for a display. It sees nothing that is not in the run directory."""
+    """Told how training goes, for a display. Nothing it is told comes from a single update."""
 
     def site_started(self, round_number: int, site: str) -> None:
         """A site starts its steps of a round."""
