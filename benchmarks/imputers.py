@@ -46,6 +46,16 @@ class Setting:
         return STORE / f"{name}-{imputer}-seed{seed}.json"
 
 
+def default(epsilon: str) -> Setting:
+    """The setting that ``privfin train --epsilon`` uses."""
+    from privfin.config import load_config
+
+    training = load_config(None).training
+    private = epsilon != "inf"
+    rate = training.learning_rate if private else training.learning_rate_without_privacy
+    return Setting(epsilon, training.rounds, rate)
+
+
 #: Without privacy: other step sizes, and three times as many rounds.
 STUDY = (
     Setting("inf", learning_rate=2.5),
@@ -148,7 +158,7 @@ def main() -> None:
     parser.add_argument("--study", action="store_true", help="the study of step sizes and rounds")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
-    settings = STUDY if options.study else tuple(map(Setting, options.epsilon.split(",")))
+    settings = STUDY if options.study else tuple(map(default, options.epsilon.split(",")))
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn())
     with (
         Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress,

@@ -184,7 +184,7 @@ class TrainingConfig(Section):
         default=5.0, allow_inf_nan=False, gt=0, description="step size under DP"
     )
     learning_rate_without_privacy: float = Field(
-        default=5.0,
+        default=2.5,
         allow_inf_nan=False,
         gt=0,
         description="step size with epsilon = inf, where nothing is clipped",

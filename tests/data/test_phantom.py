@@ -1,7 +1,6 @@
 """The phantom: the same for everybody, with CheXpert's label rates and an honest difficulty."""
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -227,9 +226,7 @@ def test_difficulty_is_as_intended() -> None:
     from sklearn.feature_extraction.text import HashingVectorizer
     from sklearn.metrics import roc_auc_score
 
-    started = time.process_time()
     dataset = generate_phantom(6000)
-    assert time.process_time() - started < 12
     labels = label_matrix(dataset)
     patients = list(dataset.patients())
     training = set(patients[:4500])
