@@ -35,6 +35,7 @@ SMALL = load_config(
 def manifest(config: RunConfig = SMALL) -> dict:
     return {
         "run_id": "r1",
+        "claim": "dp",
         "config": config.model_dump(mode="json"),
         "label_names": ["a", "b"],
     }
@@ -334,7 +335,7 @@ def test_a_model_that_does_not_fit_is_refused_in_one_line(run):
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("training.learning_rate", 0.5, "training.learning_rate was 1.0, is now 0.5"),
+        ("training.learning_rate", 0.5, "training.learning_rate was 5.0, is now 0.5"),
         ("privacy.epsilon", 3.0, "privacy.epsilon was inf, is now 3.0"),
         ("model.fin.tokens", 3, "model.fin.tokens was 2, is now 3"),
         ("modalities.text.features", 32, "modalities.text.features was 16, is now 32"),

@@ -183,7 +183,7 @@ def test_a_record_without_any_modality_gets_the_bias(kind):
 
 @EVERY_KIND
 def test_the_head_is_one_linear_map_of_the_concatenated_features(kind):
-    """Logits = W [f_image; f_text] + b, with absent features imputed (fin) or zero."""
+    """Logits = sqrt(d) W [f_image; f_text] + b, with absent features imputed (fin) or zero."""
     model, batch = make_model(kind), make_batch()
     blocks = torch.cat([model.head[m].weight for m in ("image", "text")], dim=1)
     real = {m: model.encoder[m](batch.inputs[m]) for m in ("image", "text")}
@@ -197,14 +197,14 @@ def test_the_head_is_one_linear_map_of_the_concatenated_features(kind):
                 features.append(model.imputer[f"{other}_to_{m}"](real[other][i : i + 1])[0])
             else:
                 features.append(torch.zeros(WIDTH))
-        rows.append(blocks @ torch.cat(features) + model.bias.weight[:, 0])
+        rows.append(WIDTH**0.5 * blocks @ torch.cat(features) + model.bias.weight[:, 0])
     assert torch.allclose(model(batch), torch.stack(rows), atol=1e-5)
 
 
 def test_a_new_model_knows_nothing():
     """A zero head says 1/2 for every label, so the first round starts from no opinion."""
     model = initial_model(RunConfig(), LABELS)
-    x = {"image": torch.randn(2, scattering_width(1)), "text": torch.randn(2, 1024)}
+    x = {"image": torch.randn(2, scattering_width(1)), "text": torch.randn(2, 512)}
     there = torch.tensor([True, True])
     batch = Batch(x, {"image": there, "text": there}, torch.zeros(2, LABELS))
     assert not model(batch).any()
