@@ -52,14 +52,3 @@ class RandomStream:
     def uniform(self, count: int) -> npt.NDArray[np.float64]:
         """``count`` numbers uniform on the 2^53 multiples of 2^-53 in [0, 1)."""
         return (self.uint64(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-    def below(self, bound: int, count: int) -> npt.NDArray[np.int64]:
-        """``count`` integers uniform on [0, ``bound``), 1 <= bound <= 2^62, by rejection."""
-        if not 1 <= bound <= 2**62:
-            raise ValueError(f"bound must lie in [1, 2^62], got {bound}")
-        limit = np.uint64(2**64 - 2**64 % bound - 1)
-        kept = np.empty(0, dtype=np.uint64)
-        while kept.size < count:
-            draw = self.uint64(count - kept.size + 16)
-            kept = np.concatenate([kept, draw[draw <= limit]])
-        return (kept[:count] % np.uint64(bound)).astype(np.int64)

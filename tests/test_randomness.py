@@ -9,8 +9,6 @@ import pickle
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats
 
 from privfin.randomness import RandomStream
@@ -88,50 +86,3 @@ def test_uniform_numbers_are_uniform():
 def test_every_bit_of_the_integers_is_fair():
     bits = np.unpackbits(fixed().uint64(50_000).view(np.uint8).reshape(-1, 8), axis=1)
     assert all(stats.binomtest(int(n), 50_000).pvalue > CHANCE for n in bits.sum(axis=0))
-
-
-@pytest.mark.parametrize("bound", [1, 2, 3, 10, 255, 1000])
-def test_integers_below_a_bound_are_uniform(bound):
-    counts = np.bincount(fixed(bound).below(bound, 100_000), minlength=bound)
-    assert len(counts) == bound
-    if bound > 1:
-        assert stats.chisquare(counts).pvalue > CHANCE
-
-
-def test_rejection_leaves_no_bias_towards_small_numbers():
-    """Below 3/4 of 2^62 (three quarters of what fits) a plain remainder would favour the first
-    third by a third."""
-    bound = 3 * 2**60
-    drawn = fixed().below(bound, 60_000)
-    counts = np.bincount(drawn // 2**60, minlength=3)
-    assert stats.chisquare(counts).pvalue > CHANCE
-
-
-def test_an_integer_bound_just_above_a_power_of_two_needs_rejection():
-    """The source below gives the largest 64-bit number first, which must be refused for bound 3."""
-
-    class Scripted(RandomStream):
-        calls = 0
-
-        def uint64(self, count: int) -> np.ndarray:
-            self.calls += 1
-            return np.full(count, 2**64 - 1 if self.calls == 1 else 7, dtype=np.uint64)
-
-    stream = Scripted(bytes(32), reproducible=True)
-    assert stream.below(3, 5).tolist() == [1] * 5
-    assert stream.calls == 2
-
-
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(bound=st.integers(1, 2**62), count=st.integers(0, 50), seed=st.integers(0, 2**32))
-def test_integers_stay_below_any_bound(bound, count, seed):
-    drawn = fixed(seed=seed).below(bound, count)
-    assert drawn.shape == (count,)
-    assert drawn.dtype == np.int64
-    assert ((drawn >= 0) & (drawn < bound)).all()
-
-
-@pytest.mark.parametrize("bound", [0, -1, 2**62 + 1])
-def test_a_bound_that_does_not_fit_is_refused(bound):
-    with pytest.raises(ValueError, match="bound"):
-        fixed().below(bound, 1)

@@ -171,7 +171,7 @@ def _metrics(config: RunConfig, rounds: int, results: dict[str, CellResult]) -> 
         "format": 1,
         "claim": claim(config),
         "rounds": rounds,
-        "chosen_by": "nothing: the model of the last round is measured once",
+        "chosen_by": "nothing: the mean of the last rounds' models is measured once, at the end",
         "noise": "none: computed on held-out patients, not covered by differential privacy",
         "cells": {name: result.to_dict() for name, result in results.items()},
     }

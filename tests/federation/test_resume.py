@@ -218,6 +218,8 @@ def test_a_reproducible_run_resumes_after_a_stop_to_the_same_bits(
     saved = run.last_checkpoint()
     assert (0 if saved is None else saved.round) == after
     assert lines(run)[-1]["event"] == "interrupted"
+    # A stopped run states what it has spent so far, too.
+    assert {e["steps"] for e in run.privacy["sites"]} == {after * config.training.local_steps}
     assert complete_run(load_run(run.path), config, data) is not None
     assert (run.path / "model.safetensors").read_bytes() == uninterrupted
 

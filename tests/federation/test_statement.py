@@ -1,0 +1,89 @@
+"""What a run states: nothing it does not keep, and no epsilon where nothing is private."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import safe_open
+
+from privfin.config import load_config
+from privfin.errors import ConfigError
+from privfin.federation.plan import TrainingPlan, declared_sites, make_plan
+from privfin.federation.statement import narrow_segments, privacy_statement
+from privfin.federation.training_run import check_same_plan, plan_figures
+from privfin.files import jsonable
+from privfin.models.segments import initial_model
+from privfin.runs import create_run
+
+
+def planned(**options: Any) -> tuple[Any, TrainingPlan]:
+    values = {"training__rounds": 2, "training__local_steps": 2, **options}
+    config = load_config(None, [(k.replace("__", "."), v) for k, v in values.items()])
+    return config, make_plan(config, declared_sites(config))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sites", "narrow"),
+    [
+        ("4:4:2", 10, ["imputer.image_to_text", "imputer.text_to_image"]),
+        (
+            "8:0:2",
+            10,
+            ["encoder.text", "imputer.image_to_text", "imputer.text_to_image"],
+        ),
+        ("0:0:1", 10, []),
+    ],
+)
+def test_segments_that_the_sum_does_not_hide_are_named(
+    pattern: str, sites: int, narrow: list[str]
+) -> None:
+    config, plan = planned(federation__modalities=pattern, federation__sites=sites)
+    assert narrow_segments(plan) == narrow
+    observers = privacy_statement(config, plan, {})["observers"]
+    for name in narrow:
+        assert name in observers["another site"]
+        assert name in observers["coordinator with a site"]
+    assert ("read off" in observers["another site"]) == bool(narrow)
+
+
+@pytest.mark.parametrize(
+    ("options", "finite"),
+    [
+        ({}, True),
+        ({"privacy__reproducible": True}, False),
+        ({"privacy__epsilon": math.inf}, False),
+    ],
+)
+def test_no_epsilon_is_stated_for_a_run_that_is_not_private(
+    options: dict[str, Any], finite: bool
+) -> None:
+    config, plan = planned(**options)
+    started = dict.fromkeys(plan.cohort, plan.rounds)
+    statement = privacy_statement(config, plan, started)
+    assert (statement["claim"] == "dp") == finite
+    for site in statement["sites"]:
+        assert math.isfinite(site["epsilon"]) == finite
+        assert ("epsilon_simulated" in site) == config.privacy.reproducible
+
+
+def test_a_resume_under_another_plan_is_refused(tmp_path: Path) -> None:
+    """Other noise for the remaining steps would misstate the epsilon of the first ones."""
+    _, plan = planned()
+    figures = json.loads(json.dumps(jsonable(plan_figures(plan))))
+    run = create_run(tmp_path / "run", {"plan": figures})
+    check_same_plan(run, plan)
+    run.manifest["plan"][3]["noise_multiplier"] *= 0.99
+    with pytest.raises(ConfigError, match="site-04"):
+        check_same_plan(run, plan)
+
+
+def test_the_model_file_carries_the_claim(tmp_path: Path) -> None:
+    config, plan = planned()
+    run = create_run(tmp_path / "run", {"claim": "NOT PRIVATE: a test"})
+    run.save_model(initial_model(config, len(plan.label_names)))
+    with safe_open(run.path / "model.safetensors", "np") as stored:
+        assert stored.metadata()["claim"] == "NOT PRIVATE: a test"
