@@ -24,8 +24,10 @@ from pydantic.fields import FieldInfo
 
 from privfin.cli.app import app
 from privfin.config import (
+    DataConfig,
     FederationConfig,
     ModalityConfig,
+    PartConfig,
     PrivacyConfig,
     RunConfig,
     SiteConfig,
@@ -48,6 +50,10 @@ _SECTION_NOTES = {
     "federation.site": (
         "Named sites, written as `[[federation.site]]`, one table a site. When there is one, "
         "`federation.sites`, `federation.modalities` and `federation.alpha` have no effect."
+    ),
+    "data.part": (
+        "The sources of a mix, written as `[[data.part]]`, one table a source. Options that "
+        "`[data]` has too are for this source alone."
     ),
     "data.manifest": 'Read when `data.source = "manifest"`.',
 }
@@ -124,6 +130,8 @@ def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
         yield name, model
         if model is FederationConfig:
             yield "federation.site", SiteConfig
+        if model is DataConfig:
+            yield "data.part", PartConfig
         for key, inner in model.model_fields.items():
             if isinstance(inner.annotation, type) and issubclass(inner.annotation, BaseModel):
                 yield f"{name}.{key}", inner.annotation
@@ -132,7 +140,7 @@ def _sections() -> Iterator[tuple[str, type[BaseModel]]]:
 def _is_section(key: str, field: FieldInfo) -> bool:
     kind = field.annotation
     nested = isinstance(kind, type) and issubclass(kind, BaseModel)
-    return nested or (key == "site" and SiteConfig in get_args(kind))
+    return nested or bool({SiteConfig, PartConfig} & set(get_args(kind)))
 
 
 def _type_name(kind: Any) -> str:
@@ -180,7 +188,8 @@ def _toml(value: Any) -> str:
     """A TOML value."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str):
+    if isinstance(value, str | Path):
+        value = str(value)
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if isinstance(value, float):
         return "inf" if math.isinf(value) else repr(value)

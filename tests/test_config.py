@@ -60,7 +60,8 @@ def test_an_unknown_key_is_named_with_the_nearest_one(content, where, meant):
 
 def test_an_unknown_key_like_no_other_gets_the_list_of_known_ones():
     line = refusal({"model": {"zzzzzz": 1}})
-    assert line == "here: unknown key 'model.zzzzzz' (known: fin, imputer, width)"
+    known = "fin, hidden, imputer, modality_dropout, prototypes, retrieval, width"
+    assert line == f"here: unknown key 'model.zzzzzz' (known: {known})"
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -275,6 +276,17 @@ CHANGES = [
     ("data.manifest.inputs", {"image": "i"}),
     ("data.manifest.site", "s"),
     ("data.manifest.split", "t"),
+    ("data.manifest.sex", "s"),
+    ("data.manifest.age", "a"),
+    ("data.sections", ["impression"]),
+    ("data.uncertain", "zero"),
+    ("data.views", "all"),
+    ("data.split", "random"),
+    ("missingness.train", {"text": 0.5}),
+    ("missingness.test", {"text": 0.5}),
+    ("missingness.label", "Edema"),
+    ("missingness.odds", 2.0),
+    ("missingness.unlabelled_without", {"text": 0.5}),
     ("modalities.image.encoder", "cnn"),
     ("modalities.image.order", 2),
     ("modalities.text.features", 64),
@@ -289,6 +301,15 @@ CHANGES = [
     ("model.fin.heads", 2),
     ("model.fin.feedforward", 65),
     ("model.fin.tokens", 5),
+    ("model.fin.preset", "paper"),
+    ("model.hidden", 8),
+    ("model.prototypes", 8),
+    ("model.modality_dropout", 0.1),
+    ("model.retrieval.source", "phantom"),
+    ("model.retrieval.records", 8),
+    ("model.retrieval.neighbours", 8),
+    ("model.retrieval.seed", 8),
+    ("modalities.image.projection", "none"),
     ("training.rounds", 31),
     ("training.local_steps", 11),
     ("training.batch_size", 65),
@@ -299,6 +320,19 @@ CHANGES = [
     ("training.average_from", 0.6),
     ("training.imputation_weight", 0.4),
     ("training.seed", 1),
+    ("training.local_epochs", 1.0),
+    ("training.schedule", "cosine"),
+    ("training.proximal", 0.1),
+    ("training.augmentations", 2),
+    ("training.fine_tune_steps", 2),
+    ("training.aggregation", "size"),
+    ("training.server.optimizer", "adam"),
+    ("training.server.learning_rate", 0.1),
+    ("training.server.momentum", 0.1),
+    ("training.server.second_moment", 0.1),
+    ("training.server.floor", 0.1),
+    ("training.uncertainty.share", 0.1),
+    ("training.uncertainty.temperature", 0.1),
     ("privacy.epsilon", math.inf),
     ("privacy.delta", 1e-6),
     ("privacy.clip_norm", 0.5),
@@ -309,6 +343,9 @@ CHANGES = [
     ("crypto.update_bound", 1.5),
     ("evaluation.bootstrap", 10),
     ("evaluation.confidence", 0.9),
+    ("evaluation.calibration_bins", 5),
+    ("evaluation.age_bands", [50]),
+    ("evaluation.smallest_group", 5),
 ]
 
 
@@ -335,8 +372,11 @@ def test_the_list_of_changes_above_is_complete():
         "modalities.image.features",
         "modalities.image.length",
         "modalities.text.order",
+        "modalities.text.projection",
+        *(f"modalities.{m}.{o}" for m in ("image", "text") for o in ("weights", "ranges")),
+        "data.part",  # only with a mix: tests/data/test_load.py
     }
-    assert missing - unused == {"data.root"}
+    assert missing - unused == {"data.root", "model.retrieval.root"}
 
 
 def test_the_digest_does_not_depend_on_where_the_data_lie():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,29 @@ from PIL import Image, UnidentifiedImageError
 from privfin.errors import DataError, UserInputError
 
 _SKIP_HINT = "replace the file, or leave its record out with --skip-bad"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image that stays in its file until it is asked for; ``place`` names its row in errors."""
+
+    path: Path
+    size: int
+    place: str = ""
+
+    def load(self) -> npt.NDArray[np.uint8]:
+        """See :func:`read_grey_image`; the row is named in front."""
+        try:
+            return read_grey_image(self.path, self.size)
+        except DataError as error:
+            raise DataError(f"{self.place}: {error}" if self.place else str(error)) from error
+
+    def content(self) -> bytes:
+        """The file's bytes and the size it is read at; empty bytes for a file that is not there."""
+        try:
+            return self.path.read_bytes() + str(self.size).encode()
+        except OSError:
+            return b""
 
 
 def read_grey_image(path: Path, size: int) -> npt.NDArray[np.uint8]:

@@ -3,16 +3,48 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from privfin.errors import DataError
 
-#: The raw input of one modality: a grey image (height, width) of uint8, or a text.
-RawInput = npt.NDArray[np.uint8] | str
+#: What a front end reads: a grey image (height, width) of uint8, a text, or the values of a
+#: table's row (columns,) of float32 with NaN where one is missing.
+LoadedInput = npt.NDArray[np.uint8] | npt.NDArray[np.float32] | str
+
+
+class LazyInput(Protocol):
+    """An input that stays in its file until a front end asks for it."""
+
+    def load(self) -> LoadedInput:
+        """Read it. Raises DataError, naming file or row, if it cannot be read."""
+        ...
+
+    def content(self) -> bytes:
+        """The bytes that decide what :meth:`load` returns, for fingerprints."""
+        ...
+
+
+RawInput = LoadedInput | LazyInput
+
+
+def load_input(raw: RawInput) -> LoadedInput:
+    """The input itself, read from its file if it still lies there."""
+    return raw if isinstance(raw, str | np.ndarray) else raw.load()
+
+
+def input_content(raw: RawInput) -> bytes:
+    """The bytes that an input consists of: equal bytes, equal input."""
+    if isinstance(raw, str):
+        return raw.encode()
+    if isinstance(raw, np.ndarray):
+        return repr((raw.shape, raw.dtype.str)).encode() + raw.tobytes()
+    return raw.content()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +53,8 @@ class Record:
 
     ``inputs`` maps a modality's name to its raw input; an absent modality is simply not in it.
     ``labels`` has one entry a label: 1, 0, or NaN for unknown. ``origin`` is the natural site
-    (a place or hospital) when the source names one.
+    (a place or hospital) when the source names one. ``sex`` is "M", "F" or "" and ``age`` is in
+    years or NaN; both serve for results by group only.
     """
 
     record_id: str
@@ -29,6 +62,8 @@ class Record:
     inputs: Mapping[str, RawInput]
     labels: npt.NDArray[np.float32]
     origin: str = ""
+    sex: str = ""
+    age: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -80,10 +115,8 @@ class Dataset:
         for record in self.records:
             digest.update(f"\x1e{record.record_id}\x1f{record.patient_id}".encode())
             for modality in sorted(record.inputs):
-                value = record.inputs[modality]
-                raw = value.encode() if isinstance(value, str) else value.tobytes()
-                shape = "" if isinstance(value, str) else str(value.shape)
-                digest.update(f"\x1f{modality}{shape}{len(raw)}\x1f".encode())
+                raw = input_content(record.inputs[modality])
+                digest.update(f"\x1f{modality}{len(raw)}\x1f".encode())
                 digest.update(raw)
             digest.update(np.ascontiguousarray(record.labels, dtype="<f4").tobytes())
         return digest.hexdigest()

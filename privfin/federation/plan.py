@@ -17,9 +17,9 @@ import numpy.typing as npt
 from privfin.config import ImputerKind, RunConfig
 from privfin.crypto.bfv import ciphertext_bytes
 from privfin.crypto.pack import Packing
+from privfin.data.load import label_names
 from privfin.data.partition import site_sizes, sites_modalities, test_size
-from privfin.data.phantom import LABELS as PHANTOM_LABELS
-from privfin.errors import ConfigError, PlanError
+from privfin.errors import PlanError
 from privfin.models.segments import initial_model, owners, segments, trains
 from privfin.privacy.accounting import SubsampledGaussianEvent, epsilon
 from privfin.privacy.calibration import (
@@ -108,21 +108,6 @@ class TrainingPlan:
             np.full(s.stop - s.start, trains(s.name, modalities, imputer)) for s in self.segments
         ]
         return np.concatenate(kept)
-
-
-def label_names(config: RunConfig) -> tuple[str, ...]:
-    """The labels of a run, known without reading data.
-
-    Raises:
-        ConfigError: a manifest without ``data.labels``.
-    """
-    if config.data.labels:
-        return config.data.labels
-    if config.data.source == "phantom":
-        return PHANTOM_LABELS
-    if config.data.source == "covid-cxr":
-        return ("covid-19",)
-    raise ConfigError("data.labels is empty: name the label columns of the manifest")
 
 
 def declared_sites(config: RunConfig) -> list[SiteDeclaration]:

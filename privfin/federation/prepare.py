@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from privfin.config import RunConfig
-from privfin.data.covid_cxr import read_covid_cxr
-from privfin.data.manifest import ManifestColumns, read_manifest
-from privfin.data.masking import DIAGNOSIS_WORDS
+from privfin.data.load import load_source
 from privfin.data.partition import (
     partition_by_origin,
     partition_patients,
     refuse_overlap,
     split_patients,
 )
-from privfin.data.phantom import generate_phantom
 from privfin.data.records import Dataset
 from privfin.data.sources import LoadedData
-from privfin.errors import ConfigError, PlanError
+from privfin.errors import PlanError
 from privfin.federation.local_training import SiteData
-from privfin.federation.plan import SiteDeclaration, label_names, site_modalities, site_names
+from privfin.federation.plan import SiteDeclaration, site_modalities, site_names
 from privfin.models.frontends import read_inputs
 from privfin.models.multimodal import Batch
 from privfin.privacy.calibration import check_delta, default_delta
@@ -52,56 +48,6 @@ class PreparedData:
     declarations: tuple[SiteDeclaration, ...]
     test: TestData
     notices: tuple[str, ...]
-
-
-def load_source(config: RunConfig) -> LoadedData:
-    """Read the records that a configuration names.
-
-    Raises:
-        ConfigError: a data root is needed and missing.
-        DataError: the data cannot be used; the file, row or patient is named.
-    """
-    data = config.data
-    if data.source == "phantom":
-        if data.labels:
-            raise ConfigError("data.labels cannot be chosen for phantom: it has all 14 labels")
-        made = generate_phantom(data.patients, data.image_size, config.training.seed)
-        return LoadedData(made, None)
-    if data.root is None:
-        raise ConfigError(f"{data.source} needs a folder: give --data-root DIR")
-    if data.source == "covid-cxr":
-        words = DIAGNOSIS_WORDS if data.mask_words is None else data.mask_words
-        return read_covid_cxr(
-            data.root,
-            image_size=data.image_size,
-            labels=label_names(config),
-            mask=words,
-            skip_bad=data.skip_bad,
-        )
-    return _load_manifest(config, data.root)
-
-
-def _load_manifest(config: RunConfig, root: Path) -> LoadedData:
-    roles = config.data.manifest
-    unread = sorted(set(config.modalities) - set(roles.inputs))
-    if unread:
-        raise ConfigError(f"data.manifest.inputs names no column for modality '{unread[0]}'")
-    columns = ManifestColumns(
-        patient=roles.patient,
-        record=roles.record,
-        inputs={m: roles.inputs[m] for m in config.modalities},
-        kinds={m: c.kind for m, c in config.modalities.items()},
-        labels=label_names(config),
-        origin=roles.site,
-        split=roles.split,
-    )
-    return read_manifest(
-        root,
-        file=roles.file,
-        columns=columns,
-        image_size=config.data.image_size,
-        skip_bad=config.data.skip_bad,
-    )
 
 
 def _silent(stage: str, done: int, total: int) -> None:

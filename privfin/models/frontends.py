@@ -17,7 +17,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from torch import Tensor
 
 from privfin.config import ModalityConfig
-from privfin.data.records import RawInput, Record
+from privfin.data.records import LoadedInput, Record, load_input
 from privfin.errors import DataError
 from privfin.models.scattering import scattering_features
 
@@ -26,7 +26,9 @@ WORD_BUCKETS = 2048
 _WORD = re.compile(r"[a-z0-9]+|[.?!]")
 
 
-def frontend(modality: ModalityConfig, image_size: int) -> Callable[[Sequence[RawInput]], Tensor]:
+def frontend(
+    modality: ModalityConfig, image_size: int
+) -> Callable[[Sequence[LoadedInput]], Tensor]:
     """The front end that an encoder is fed by: a function from n raw inputs to (n, ...) floats."""
     if modality.encoder == "scattering":
         return lambda raw: scattering_features(_pixels(raw, image_size), modality.order)
@@ -48,7 +50,7 @@ def read_inputs(
     """
     present = torch.tensor([name in record.inputs for record in records], dtype=torch.bool)
     transform = frontend(modality, image_size)
-    found = transform([record.inputs[name] for record in records if name in record.inputs])
+    found = transform([load_input(r.inputs[name]) for r in records if name in r.inputs])
     inputs = torch.zeros(len(records), *found.shape[1:])
     inputs[present] = found
     if not bool(torch.isfinite(inputs).all()):
@@ -56,7 +58,7 @@ def read_inputs(
     return inputs, present
 
 
-def _pixels(raw: Sequence[RawInput], side: int) -> Tensor:
+def _pixels(raw: Sequence[LoadedInput], side: int) -> Tensor:
     images = np.zeros((len(raw), 1, side, side), dtype=np.float32)
     for row, value in enumerate(raw):
         if isinstance(value, str) or value.shape != (side, side):
@@ -71,14 +73,14 @@ def _standardised(images: Tensor) -> Tensor:
     return (images - mean) / (spread + 1e-2)
 
 
-def _texts(raw: Sequence[RawInput]) -> list[str]:
+def _texts(raw: Sequence[LoadedInput]) -> list[str]:
     texts = [value for value in raw if isinstance(value, str)]
     if len(texts) != len(raw):
         raise DataError("a text encoder needs texts, not images")
     return texts
 
 
-def _hashed_ngrams(raw: Sequence[RawInput], *, buckets: int) -> Tensor:
+def _hashed_ngrams(raw: Sequence[LoadedInput], *, buckets: int) -> Tensor:
     texts = _texts(raw)
     if not texts:
         return torch.empty(0, buckets)
@@ -91,7 +93,7 @@ def _hashed_ngrams(raw: Sequence[RawInput], *, buckets: int) -> Tensor:
     return torch.from_numpy(hasher.transform(texts).toarray().astype(np.float32))
 
 
-def _hashed_words(raw: Sequence[RawInput], *, length: int) -> Tensor:
+def _hashed_words(raw: Sequence[LoadedInput], *, length: int) -> Tensor:
     """Word ids as whole numbers in float32 (exact below 2^24), padded with zeros."""
     ids = torch.zeros(len(raw), length)
     for row, text in enumerate(_texts(raw)):
