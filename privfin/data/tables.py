@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import gzip
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TextIO
 
 from privfin.errors import DataError, nearest
 
@@ -25,40 +28,62 @@ class Row:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
-    """Rows of a UTF-8 CSV file with a header, with at least these ``columns``.
+    """All rows at once, for small tables: see :func:`iterate_table`."""
+    return list(iterate_table(path, columns))
+
+
+def iterate_table(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """Rows, one at a time, of a UTF-8 CSV file with a header and at least these ``columns``.
+
+    Memory does not grow with the number of rows. A name ending in ``.gz`` is decompressed on the
+    way, and where ``path`` does not exist but ``path`` + ``.gz`` does, that is read.
 
     Raises :class:`DataError` if the file is missing, is not UTF-8 or not CSV, lacks a column, has
     no rows, or has a row whose number of cells differs from the header's.
     """
-    rows: list[Row] = []
+    path = plain_or_gz(path)
+    count = 0
     csv.field_size_limit(_LONGEST_CELL)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with _open_text(path) as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]
             _check_header(path, header, columns)
             for cells in reader:
                 if not cells:
                     continue
+                count += 1
                 # Line numbers help in an editor even where a cell spans several lines.
-                place = f"{path.name} row {len(rows) + 1} (ends on line {reader.line_num})"
+                place = f"{path.name} row {count} (ends on line {reader.line_num})"
                 if len(cells) != len(header):
                     raise DataError(
                         f"{place} has {len(cells)} cells where the header has {len(header)}; "
                         "put cells with commas in double quotes"
                     )
-                rows.append(Row(place, {n: c.strip() for n, c in zip(header, cells, strict=True)}))
+                yield Row(place, {n: c.strip() for n, c in zip(header, cells, strict=True)})
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; name the folder that holds {path.name}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text; save it as UTF-8") from error
     except csv.Error as error:
         raise DataError(f"{path} is not a readable CSV file ({error})") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror})") from error
-    if not rows:
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"{path} cannot be read ({reason})") from error
+    if not count:
         raise DataError(f"{path} has a header but no rows")
-    return rows
+
+
+def plain_or_gz(path: Path) -> Path:
+    """``path``, or ``path`` + ``.gz`` where only that exists: data sets are published both ways."""
+    packed = path.with_name(f"{path.name}.gz")
+    return packed if packed.exists() and not path.exists() else path
+
+
+def _open_text(path: Path) -> TextIO:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
 
 
 def _check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> None:
