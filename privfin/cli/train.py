@@ -50,7 +50,9 @@ def train(
     modalities: Annotated[
         str | None, typer.Option(help="Sites with image only : text only : both, e.g. 4:4:2.")
     ] = None,
-    imputer: Annotated[str | None, typer.Option(help="fin, zero or zero-fair.")] = None,
+    imputer: Annotated[
+        str | None, typer.Option(help="How what is missing is imputed: fin, zero, ... (see docs).")
+    ] = None,
     encryption: Annotated[str | None, typer.Option(help="bfv (with masks) or none.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
     skip_bad: Annotated[

@@ -129,6 +129,7 @@ def train_locally(
     identity = RunIdentity(run.run_id, config.digest())
     coordinators: list[Coordinator] = []
     shown = initial_model(config, labels)
+    shown.use_public(data.public)
 
     def applied(current: GlobalModel) -> None:
         traffic = coordinators[0].traffic
@@ -151,7 +152,7 @@ def train_locally(
             config=config,
             plan=plan,
             state=state.copy(),
-            trainer=LocalTrainer(config, plan.site(name), data.sites[name], streams),
+            trainer=LocalTrainer(config, plan.site(name), data.sites[name], streams, data.public),
             journal=journal,
             rounding=rounding(streams),
             on_applied=None if sites else applied,

@@ -29,7 +29,11 @@ class SiteData:
 
 
 class LocalTrainer:
-    """Trains at one site. ``streams(purpose, round)`` gives a fresh random stream."""
+    """Trains at one site.
+
+    ``streams(purpose, round)`` gives a fresh random stream; ``public`` holds the public records
+    that ``imputer = "retrieval"`` takes features from.
+    """
 
     def __init__(
         self,
@@ -37,12 +41,14 @@ class LocalTrainer:
         plan: SitePlan,
         data: SiteData,
         streams: Callable[[str, int], RandomStream],
+        public: Batch | None = None,
     ) -> None:
         self._config = config
         self._plan = plan
         self._data = data
         self._streams = streams
         self._model = initial_model(config, data.batch.labels.shape[1])
+        self._model.use_public(public)
         freeze_untrained(self._model, plan.modalities, config.model.imputer)
 
     def train(self, start: Vector, round_number: int, steps: int) -> Vector:

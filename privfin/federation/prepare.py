@@ -21,6 +21,7 @@ from privfin.data.sources import LoadedData
 from privfin.errors import PlanError
 from privfin.federation.local_training import SiteData
 from privfin.federation.plan import SiteDeclaration, site_modalities, site_names
+from privfin.federation.public_set import load_public, refuse_own_patients
 from privfin.models.frontends import read_inputs
 from privfin.models.multimodal import Batch
 from privfin.privacy.calibration import check_delta, default_delta
@@ -42,12 +43,16 @@ class TestData:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Every site's training data and the common test data, after the front ends."""
+    """Every site's training data and the common test data, after the front ends.
+
+    ``public`` holds the public records of ``imputer = "retrieval"``, encoded by front ends.
+    """
 
     sites: dict[str, SiteData]
     declarations: tuple[SiteDeclaration, ...]
     test: TestData
     notices: tuple[str, ...]
+    public: Batch | None = None
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -64,6 +69,9 @@ def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
     progress("reading data", 0, 1)
     loaded = load_source(config)
     dataset = loaded.dataset
+    public = load_public(config)
+    if public is not None:
+        refuse_own_patients(public, dataset)
     train, test = _split(config, loaded)
     dealt = _deal(config, dataset, train)
     declarations, parts = [], {}
@@ -101,7 +109,8 @@ def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
         held_out.fingerprint(),
     )
     progress("encoding", len(parts) + 1, len(parts) + 1)
-    return PreparedData(sites, tuple(declarations), test_data, tuple(notices))
+    shared = None if public is None else encode(public, config)
+    return PreparedData(sites, tuple(declarations), test_data, tuple(notices), shared)
 
 
 def encode(dataset: Dataset, config: RunConfig) -> Batch:

@@ -158,6 +158,7 @@ def _finish(
         run.record("interrupted", round=outcome.rounds)
         return None
     model = initial_model(config, len(plan.label_names))
+    model.use_public(data.public)
     assign(model, outcome.vector)
     results = assess(model, data.test, plan.label_names, config.evaluation, config.training.seed)
     write_json(run.path / "metrics.json", _metrics(config, outcome.rounds, results))
