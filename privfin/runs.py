@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib import metadata
@@ -53,12 +53,17 @@ _PACKAGES = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state after a round: enough to go on with exactly the same rounds."""
+    """The state after a round: enough to go on with exactly the same rounds.
+
+    ``momentum`` and ``second_moment`` belong to the server's optimiser; empty if it has none.
+    """
 
     round: int
     vector: npt.NDArray[np.float32]
     total: npt.NDArray[np.float64]
     count: int
+    momentum: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    second_moment: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
 
 class Run:
@@ -158,6 +163,8 @@ class Run:
         tensors: dict[str, npt.NDArray[Any]] = {
             "vector": state.vector,
             "total": state.total,
+            "momentum": state.momentum,
+            "second_moment": state.second_moment,
             "round": np.array([state.round]),
             "count": np.array([state.count]),
         }
@@ -171,7 +178,11 @@ class Run:
         tensors = _read_tensors(found[-1])
         try:
             done, count = int(tensors["round"][0]), int(tensors["count"][0])
-            return Checkpoint(done, tensors["vector"], tensors["total"], count)
+            # Checkpoints from before there were server optimisers have no state of one.
+            momentum = tensors.get("momentum", np.zeros(0))
+            second_moment = tensors.get("second_moment", np.zeros(0))
+            vector, total = tensors["vector"], tensors["total"]
+            return Checkpoint(done, vector, total, count, momentum, second_moment)
         except (KeyError, IndexError) as error:
             raise UserInputError(f"{found[-1]} is not a checkpoint of a run") from error
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from privfin.config import RunConfig
+from privfin.federation.local_optimizer import local_optimizer, schedule_factor
 from privfin.federation.plan import SitePlan
 from privfin.models.multimodal import Batch
 from privfin.models.segments import Vector, assign, flatten, freeze_untrained, initial_model
@@ -50,6 +51,7 @@ class LocalTrainer:
 
         Parameters of segments that the site does not train come back as exact zeros.
         """
+        training = self._config.training
         assign(self._model, start)
         sampling = self._streams("sampling", round_number)
         if self._config.privacy.is_private:
@@ -59,7 +61,7 @@ class LocalTrainer:
                 self._record_loss,
                 self._data.patients,
                 self._settings(),
-                self._make_optimizer(self._config.training.learning_rate),
+                self._optimizer(training.learning_rate, round_number),
                 noise=noise,
                 sampling=sampling,
             )
@@ -69,13 +71,12 @@ class LocalTrainer:
             finally:
                 private.close()
         else:
-            rate = self._config.training.learning_rate_without_privacy
             plain = PlainSgd(
                 self._model,
                 self._record_loss,
                 self._data.patients,
                 self._plan.sampling_rate,
-                self._make_optimizer(rate),
+                self._optimizer(training.learning_rate_without_privacy, round_number),
                 sampling=sampling,
             )
             for _ in range(steps):
@@ -95,6 +96,9 @@ class LocalTrainer:
         rows = self._data.batch.rows(torch.from_numpy(records))
         return self._model.per_record_loss(rows, self._config.training.imputation_weight)
 
-    def _make_optimizer(self, rate: float) -> Callable[[list[nn.Parameter]], torch.optim.Optimizer]:
-        momentum = self._config.training.momentum
-        return lambda parameters: torch.optim.SGD(parameters, lr=rate, momentum=momentum)
+    def _optimizer(
+        self, rate: float, round_number: int
+    ) -> Callable[[list[nn.Parameter]], torch.optim.Optimizer]:
+        training = self._config.training
+        factor = schedule_factor(training.schedule, round_number, training.rounds)
+        return local_optimizer(rate * factor, training.momentum, training.proximal)

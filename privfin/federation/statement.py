@@ -69,8 +69,7 @@ def privacy_statement(
         "target": {"epsilon": config.privacy.epsilon, "delta": config.privacy.delta},
         "accountant": accountant_name(),
         "sites": [
-            _site_statement(config, plan, site, rounds_started.get(site.name, 0))
-            for site in plan.sites
+            _site_statement(config, site, rounds_started.get(site.name, 0)) for site in plan.sites
         ],
         "observers": {
             "outsider": "sees the final model: at most the epsilon of each site",
@@ -108,10 +107,8 @@ def privacy_statement(
     }
 
 
-def _site_statement(
-    config: RunConfig, plan: TrainingPlan, site: SitePlan, rounds: int
-) -> dict[str, Any]:
-    steps = rounds * plan.local_steps
+def _site_statement(config: RunConfig, site: SitePlan, rounds: int) -> dict[str, Any]:
+    steps = rounds * site.local_steps
     private = config.privacy.is_private
     spent = epsilon([site.event(steps)], site.delta) if private else math.inf
     simulated = {"epsilon_simulated": spent} if private and config.privacy.reproducible else {}
