@@ -22,11 +22,26 @@ from privfin.randomness import RandomStream
 
 @dataclass(frozen=True)
 class SiteData:
-    """A site's training data after the front ends: rows, and each patient's row positions."""
+    """A site's training data after the front ends.
+
+    Attributes:
+        batch: its rows; rows ``i * copies`` to ``i * copies + copies - 1`` belong to record i.
+        patients: for each patient, the positions of that patient's records.
+        fingerprint: SHA-256 of the records, before copies are made of them.
+        copies: rows a record has (``training.augmentations`` where there are images).
+    """
 
     batch: Batch
     patients: list[list[int]]
     fingerprint: str
+    copies: int = 1
+
+    def __post_init__(self) -> None:
+        records = sum(len(positions) for positions in self.patients)
+        if len(self.batch) != records * self.copies:
+            raise ValueError(
+                f"{records} records of {self.copies} rows do not make {len(self.batch)} rows"
+            )
 
 
 class LocalTrainer:
@@ -90,11 +105,14 @@ class LocalTrainer:
             sampling_rate=self._plan.sampling_rate,
             batch_size=self._config.training.batch_size,
             physical_batch=self._config.training.physical_batch,
+            copies=self._data.copies,
         )
 
     def _record_loss(self, records: npt.NDArray[np.int64]) -> Tensor:
-        rows = self._data.batch.rows(torch.from_numpy(records))
-        return self._model.per_record_loss(rows, self._config.training.imputation_weight)
+        copies = self._data.copies
+        rows = (records[:, None] * copies + np.arange(copies)).reshape(-1)
+        batch = self._data.batch.rows(torch.from_numpy(rows))
+        return self._model.per_record_loss(batch, self._config.training.imputation_weight)
 
     def _optimizer(
         self, rate: float, round_number: int
