@@ -148,6 +148,14 @@ class Run:
                 counts[event["site"]] = counts.get(event["site"], 0) + 1
         return counts
 
+    def fine_tunings(self) -> dict[str, int]:
+        """By site, how often it started to fine-tune, whether it finished or not."""
+        counts: dict[str, int] = {}
+        for event in self.events():
+            if event["event"] == "site-fine-tuning-started":
+                counts[event["site"]] = counts.get(event["site"], 0) + 1
+        return counts
+
     def attempts(self, round_number: int | None = None) -> int:
         """How often a round (or any round) was started: started means spent."""
         return sum(
@@ -188,10 +196,24 @@ class Run:
 
     def save_model(self, model: MultimodalModel) -> None:
         """Write the final model."""
+        self._write_model(self.path / "model.safetensors", model)
+
+    def save_local_model(self, site: str, model: MultimodalModel) -> None:
+        """Write the model that a site fine-tuned for itself. In a real federation it stays there;
+        a simulation in one process keeps all of them in ``local/``."""
+        folder = self.path / "local"
+        with clear_disk_errors(folder):
+            folder.mkdir(exist_ok=True)
+        self._write_model(folder / f"{site}.safetensors", model)
+
+    def has_local_model(self, site: str) -> bool:
+        """Whether a site's fine-tuned model is there."""
+        return (self.path / "local" / f"{site}.safetensors").exists()
+
+    def _write_model(self, path: Path, model: MultimodalModel) -> None:
         state = model.state_dict()
         tensors: dict[str, npt.NDArray[Any]] = {k: p.detach().numpy() for k, p in state.items()}
-        content = save_tensors(tensors, metadata={"claim": str(self.manifest["claim"])})
-        write_bytes(self.path / "model.safetensors", content)
+        write_bytes(path, save_tensors(tensors, metadata={"claim": str(self.manifest["claim"])}))
 
     def model(self) -> MultimodalModel:
         """The final model, in evaluation mode.
@@ -199,11 +221,21 @@ class Run:
         Raises:
             UserInputError: the run has not finished, or the file does not fit its configuration.
         """
-        import torch
-
         path = self.path / "model.safetensors"
         if not path.exists():
             raise UserInputError(f"{path} is not there: the run has not finished, use --resume")
+        return self._read_model(path)
+
+    def local_model(self, site: str) -> MultimodalModel:
+        """The model that a site fine-tuned for itself, in evaluation mode. Raises as `model`."""
+        path = self.path / "local" / f"{site}.safetensors"
+        if not path.exists():
+            raise UserInputError(f"{path} is not there: the site has not fine-tuned a model")
+        return self._read_model(path)
+
+    def _read_model(self, path: Path) -> MultimodalModel:
+        import torch
+
         model = initial_model(self.config, len(self.label_names))
         tensors = {k: torch.from_numpy(v.copy()) for k, v in _read_tensors(path).items()}
         try:

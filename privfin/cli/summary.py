@@ -85,6 +85,12 @@ def print_plan(console: Console, config: RunConfig, plan: TrainingPlan) -> None:
         f"{up / plan.parameters:.1f} bytes a parameter)",
         highlight=False,
     )
+    if plan.fine_tune_steps:
+        console.print(
+            f"Then {plan.fine_tune_steps} steps of fine-tuning at each site, for itself; they are "
+            "inside its epsilon",
+            highlight=False,
+        )
     console.print(_target(config), highlight=False)
     narrow = narrow_segments(plan)
     if narrow and config.crypto.encryption == "bfv":

@@ -41,6 +41,10 @@ class TrainingObserver(Protocol):
         """A round's sum was applied; ``loss`` is that of the held-out patients."""
         ...
 
+    def fine_tuning_started(self, site: str, number: int, sites: int) -> None:
+        """After the last round, the ``number``-th of ``sites`` starts to fine-tune."""
+        ...
+
 
 class SilentObserver:
     """Shows nothing."""
@@ -49,6 +53,9 @@ class SilentObserver:
         """Do nothing."""
 
     def round_finished(self, round_number: int, loss: float, up: int, down: int) -> None:
+        """Do nothing."""
+
+    def fine_tuning_started(self, site: str, number: int, sites: int) -> None:
         """Do nothing."""
 
 

@@ -67,16 +67,26 @@ class LocalTrainer:
         Parameters of segments that the site does not train come back as exact zeros.
         """
         training = self._config.training
+        factor = schedule_factor(training.schedule, round_number, training.rounds)
+        return self._take_steps(start, round_number, steps, factor)
+
+    def fine_tune(self, start: Vector, steps: int) -> Vector:
+        """Steps after the last round, at the full step size; returns the change like `train`."""
+        # Its random streams have a number of their own, which no round has.
+        return self._take_steps(start, self._config.training.rounds + 1, steps, 1.0)
+
+    def _take_steps(self, start: Vector, stream: int, steps: int, factor: float) -> Vector:
+        training = self._config.training
         assign(self._model, start)
-        sampling = self._streams("sampling", round_number)
+        sampling = self._streams("sampling", stream)
         if self._config.privacy.is_private:
-            noise = self._streams("noise", round_number)
+            noise = self._streams("noise", stream)
             private = DpSgd(
                 self._model,
                 self._record_loss,
                 self._data.patients,
                 self._settings(),
-                self._optimizer(training.learning_rate, round_number),
+                self._optimizer(factor * training.learning_rate),
                 noise=noise,
                 sampling=sampling,
             )
@@ -91,7 +101,7 @@ class LocalTrainer:
                 self._record_loss,
                 self._data.patients,
                 self._plan.sampling_rate,
-                self._optimizer(training.learning_rate_without_privacy, round_number),
+                self._optimizer(factor * training.learning_rate_without_privacy),
                 sampling=sampling,
             )
             for _ in range(steps):
@@ -114,9 +124,6 @@ class LocalTrainer:
         batch = self._data.batch.rows(torch.from_numpy(rows))
         return self._model.per_record_loss(batch, self._config.training.imputation_weight)
 
-    def _optimizer(
-        self, rate: float, round_number: int
-    ) -> Callable[[list[nn.Parameter]], torch.optim.Optimizer]:
+    def _optimizer(self, rate: float) -> Callable[[list[nn.Parameter]], torch.optim.Optimizer]:
         training = self._config.training
-        factor = schedule_factor(training.schedule, round_number, training.rounds)
-        return local_optimizer(rate * factor, training.momentum, training.proximal)
+        return local_optimizer(rate, training.momentum, training.proximal)

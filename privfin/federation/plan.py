@@ -82,6 +82,7 @@ class TrainingPlan:
     segments: tuple[SegmentPlan, ...]
     label_names: tuple[str, ...]
     rounds: int
+    fine_tune_steps: int
     bytes_up: int
     bytes_down: int
 
@@ -206,6 +207,7 @@ def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> Tra
         segments=plans,
         label_names=names,
         rounds=config.training.rounds,
+        fine_tune_steps=config.training.fine_tune_steps,
         bytes_up=each,
         bytes_down=each,
     )
@@ -226,7 +228,7 @@ def local_steps(config: RunConfig, patients: int) -> int:
 def _site_plan(config: RunConfig, site: SiteDeclaration) -> SitePlan:
     rate = sampling_rate(config.training.batch_size, site.patients, site=site.name)
     local = local_steps(config, site.patients)
-    steps = config.training.rounds * local
+    steps = config.training.rounds * local + config.training.fine_tune_steps
     given = config.privacy.delta
     delta = default_delta(site.patients) if given == "auto" else float(given)
     check_delta(delta, site.patients)
