@@ -93,7 +93,13 @@ def prepared() -> Callable[[RunConfig], PreparedData]:
     def get(config: RunConfig) -> PreparedData:
         content = config.model_dump(mode="json")
         key = json.dumps(
-            [content["data"], content["modalities"], content["federation"], config.training.seed]
+            [
+                content["data"],
+                content["modalities"],
+                content["federation"],
+                config.training.seed,
+                config.training.augmentations,
+            ]
         )
         if key not in known:
             known[key] = prepare(config)

@@ -40,7 +40,14 @@ def _groups(plan: TrainingPlan) -> list[list[SitePlan]]:
 
 
 def _figures(site: SitePlan) -> tuple[object, ...]:
-    return (site.modalities, site.patients, site.noise_multiplier, site.delta, site.epsilon)
+    return (
+        site.modalities,
+        site.patients,
+        site.noise_multiplier,
+        site.delta,
+        site.epsilon,
+        site.local_steps,
+    )
 
 
 def _names(group: list[SitePlan]) -> str:
@@ -72,12 +79,18 @@ def print_plan(console: Console, config: RunConfig, plan: TrainingPlan) -> None:
     console.print(table)
     up, sites = plan.bytes_up, len(plan.sites)
     console.print(
-        f"{plan.parameters} parameters, {plan.rounds} rounds of {plan.local_steps} steps; a round "
-        f"sends {human_bytes(up)} up and {human_bytes(plan.bytes_down)} down a site "
+        f"{plan.parameters} parameters, {plan.rounds} rounds of {_local_steps(plan)} steps; a "
+        f"round sends {human_bytes(up)} up and {human_bytes(plan.bytes_down)} down a site "
         f"({human_bytes((up + plan.bytes_down) * sites)} in all, "
         f"{up / plan.parameters:.1f} bytes a parameter)",
         highlight=False,
     )
+    if plan.fine_tune_steps:
+        console.print(
+            f"Then {plan.fine_tune_steps} steps of fine-tuning at each site, for itself; they are "
+            "inside its epsilon",
+            highlight=False,
+        )
     console.print(_target(config), highlight=False)
     narrow = narrow_segments(plan)
     if narrow and config.crypto.encryption == "bfv":
@@ -86,6 +99,12 @@ def print_plan(console: Console, config: RunConfig, plan: TrainingPlan) -> None:
             "(noisy) updates of these parts off the sum; epsilon still holds",
             highlight=False,
         )
+
+
+def _local_steps(plan: TrainingPlan) -> str:
+    """Steps of a round: one number, or from the fewest to the most of any site."""
+    counts = sorted({site.local_steps for site in plan.sites})
+    return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def _target(config: RunConfig) -> str:

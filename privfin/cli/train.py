@@ -240,9 +240,11 @@ def _worst_epsilons(config: RunConfig, plan: TrainingPlan) -> list[float] | None
     if claim(config) != "dp":
         return None
 
-    steps = [plan.local_steps * (i + 1) for i in range(plan.rounds)]
-    kinds = {(s.noise_multiplier, s.sampling_rate, s.delta): s for s in plan.sites}
-    columns = [epsilon_after(s.event(0), s.delta, steps) for s in kinds.values()]
+    kinds = {(s.noise_multiplier, s.sampling_rate, s.delta, s.local_steps): s for s in plan.sites}
+    columns = [
+        epsilon_after(s.event(0), s.delta, [s.local_steps * (i + 1) for i in range(plan.rounds)])
+        for s in kinds.values()
+    ]
     return [max(values) for values in zip(*columns, strict=True)]
 
 

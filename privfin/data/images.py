@@ -37,6 +37,25 @@ class StoredImage:
             return b""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ArrayImage:
+    """An image that lies in memory as published: (H, W) or (H, W, 3) of uint8.
+
+    It becomes a square of ``size`` only when asked for, so that many large squares need no room.
+    """
+
+    values: npt.NDArray[np.uint8]
+    size: int
+
+    def load(self) -> npt.NDArray[np.uint8]:
+        """The grey square (``size``, ``size``), made as :func:`read_grey_image` makes it."""
+        return _square(_to_grey(Image.fromarray(self.values)), self.size)
+
+    def content(self) -> bytes:
+        """The published pixels, their shape and the size they are read at."""
+        return repr((self.values.shape, self.size)).encode() + self.values.tobytes()
+
+
 def read_grey_image(path: Path, size: int) -> npt.NDArray[np.uint8]:
     """Decode an 8- or 16-bit PNG or JPEG to a grey square (``size``, ``size``) of uint8.
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from privfin.config import RunConfig
+from privfin.data.augment import with_copies
 from privfin.data.load import load_source
 from privfin.data.partition import (
     partition_by_origin,
@@ -97,11 +98,13 @@ def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
     held_out = _with_labels(dataset.of_patients(test, "test"))
     if not held_out.records:
         raise PlanError("no held-out patient has a known label, so the model cannot be measured")
+    held_modalities = {d.name: d.modalities for d in declarations}
     sites = {}
     for index, (name, own) in enumerate(parts.items()):
         progress("encoding", index, len(parts) + 1)
         patients = list(own.patients().values())
-        sites[name] = SiteData(encode(own, config), patients, own.fingerprint())
+        copies, rows = _with_copies(config, own, held_modalities[name])
+        sites[name] = SiteData(encode(rows, config), patients, own.fingerprint(), copies)
     progress("encoding", len(parts), len(parts) + 1)
     test_data = TestData(
         encode(held_out, config),
@@ -123,6 +126,13 @@ def encode(dataset: Dataset, config: RunConfig) -> Batch:
     width = len(dataset.label_names)
     labels = np.array([r.labels for r in dataset.records], dtype=np.float32).reshape(-1, width)
     return Batch(inputs, present, torch.from_numpy(labels))
+
+
+def _with_copies(config: RunConfig, dataset: Dataset, held: Sequence[str]) -> tuple[int, Dataset]:
+    """How many rows a record of a site gets, and the records so often: once without images."""
+    images = [m for m in held if config.modalities[m].kind == "image"]
+    copies = config.training.augmentations if images else 1
+    return copies, with_copies(dataset, images, copies, config.training.seed)
 
 
 def _split(config: RunConfig, loaded: LoadedData) -> tuple[list[str], list[str]]:

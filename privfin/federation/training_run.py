@@ -13,7 +13,8 @@ from privfin.config import RunConfig
 from privfin.errors import ConfigError, PrivfinError
 from privfin.evaluation.cells import CellResult
 from privfin.federation.assessment import assess
-from privfin.federation.local import Outcome, TrainingObserver, train_locally
+from privfin.federation.fine_tuning import fine_tune, fine_tuned_results
+from privfin.federation.local import Outcome, SilentObserver, TrainingObserver, train_locally
 from privfin.federation.plan import TrainingPlan, make_plan
 from privfin.federation.prepare import PreparedData
 from privfin.federation.statement import claim, privacy_statement
@@ -143,25 +144,45 @@ def complete_run(
         if run.attempts():
             run.record("resumed")
         outcome = train_locally(config, plan, data, run, observer=observer, should_stop=should_stop)
-        return _finish(run, config, data, plan, outcome)
+        is_done = outcome.is_complete
+        if is_done and plan.fine_tune_steps:
+            is_done = fine_tune(
+                config,
+                plan,
+                data,
+                run,
+                outcome.vector,
+                observer=observer or SilentObserver(),
+                should_stop=should_stop,
+            )
+        return _finish(run, config, data, plan, outcome, is_done)
 
 
 def _finish(
-    run: Run, config: RunConfig, data: PreparedData, plan: TrainingPlan, outcome: Outcome
+    run: Run,
+    config: RunConfig,
+    data: PreparedData,
+    plan: TrainingPlan,
+    outcome: Outcome,
+    is_done: bool,
 ) -> Result | None:
-    started = run.spent_rounds()
-    if config.privacy.reproducible:  # a repeated round released the same numbers again
+    started, tuned = run.spent_rounds(), run.fine_tunings()
+    if config.privacy.reproducible:  # what is repeated releases the same numbers again
         started = dict.fromkeys(plan.cohort, outcome.rounds)
-    statement = privacy_statement(config, plan, started)
+        tuned = dict.fromkeys(tuned, 1)
+    statement = privacy_statement(config, plan, started, tuned)
     write_json(run.path / "privacy.json", statement)
-    if not outcome.is_complete:
+    if not is_done:
         run.record("interrupted", round=outcome.rounds)
         return None
     model = initial_model(config, len(plan.label_names))
     model.use_public(data.public)
     assign(model, outcome.vector)
     results = assess(model, data.test, plan.label_names, config.evaluation, config.training.seed)
-    write_json(run.path / "metrics.json", _metrics(config, outcome.rounds, results))
+    metrics = _metrics(config, outcome.rounds, results)
+    if plan.fine_tune_steps:
+        metrics["fine_tuned"] = fine_tuned_results(config, plan, data, run)
+    write_json(run.path / "metrics.json", metrics)
     run.save_model(model)
     run.record("finished", rounds=outcome.rounds)
     return Result(run, plan, results, statement)
