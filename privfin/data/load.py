@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from privfin.config import RunConfig
+from privfin.config.data import Source, SourceOptions
+from privfin.data.chexpert import read_chexpert
+from privfin.data.chexpert_labels import CHEXPERT_LABELS
+from privfin.data.chexpert_plus import read_chexpert_plus
 from privfin.data.covid_cxr import read_covid_cxr
 from privfin.data.manifest import ManifestColumns, read_manifest
 from privfin.data.masking import DIAGNOSIS_WORDS
+from privfin.data.medmnist import medmnist_labels, read_medmnist
+from privfin.data.padchest import read_padchest
 from privfin.data.phantom import LABELS as PHANTOM_LABELS
 from privfin.data.phantom import generate_phantom
 from privfin.data.sources import LoadedData
@@ -26,6 +35,10 @@ def label_names(config: RunConfig) -> tuple[str, ...]:
         return PHANTOM_LABELS
     if config.data.source == "covid-cxr":
         return ("covid-19",)
+    if config.data.source in ("chexpert", "chexpert-plus", "padchest"):
+        return CHEXPERT_LABELS
+    if config.data.source == "medmnist" and config.data.root is not None:
+        return medmnist_labels(config.data.root)
     raise ConfigError("data.labels is empty: name the label columns of the manifest")
 
 
@@ -53,7 +66,42 @@ def load_source(config: RunConfig) -> LoadedData:
             mask=words,
             skip_bad=data.skip_bad,
         )
+    published = read_published(data.source, data, data.root, data.image_size, data.labels)
+    if published is not None:
+        return replace(published, test_patients=None) if data.split == "random" else published
     return _load_manifest(config, data.root)
+
+
+def read_published(
+    source: Source | Literal["mix"],
+    options: SourceOptions,
+    root: Path,
+    image_size: int,
+    labels: Sequence[str],
+) -> LoadedData | None:
+    """Read a source that has one published layout, or None for any other source."""
+    if source == "medmnist":
+        return read_medmnist(root, image_size=image_size, labels=labels)
+    if source == "chexpert":
+        return read_chexpert(
+            root,
+            image_size=image_size,
+            labels=labels,
+            uncertain=options.uncertain,
+            views=options.views,
+        )
+    if source == "chexpert-plus":
+        return read_chexpert_plus(
+            root,
+            image_size=image_size,
+            labels=labels,
+            sections=options.sections,
+            uncertain=options.uncertain,
+            views=options.views,
+        )
+    if source == "padchest":
+        return read_padchest(root, image_size=image_size, labels=labels, views=options.views)
+    return None
 
 
 def _load_manifest(config: RunConfig, root: Path) -> LoadedData:
