@@ -22,6 +22,7 @@ import numpy.typing as npt
 from privfin.data.chexpert_labels import UncertainPolicy, choose_labels, label_value
 from privfin.data.images import ListedImage
 from privfin.data.records import RawInput, Record
+from privfin.data.reports import section_text
 from privfin.data.sources import LoadedData
 from privfin.data.studies import StudyRecords, Views, frontal_rank, parse_age, parse_sex
 from privfin.data.tables import Row, iterate_table, plain_or_gz
@@ -66,8 +67,9 @@ def read_chexpert_plus(
     """Read ``df_chexpert_plus_240401.csv``, ``chexbert_labels/`` and the images in ``PNG/``.
 
     Records carry ``image``, read when it is asked for, and ``text``: the ``sections`` asked for
-    ("indication" is the clinical history), each from its own column; a record whose study has
-    none of them has no text. Images of a study are chosen as by
+    ("indication" is the clinical history), each from its own column and without what
+    :func:`section_text` takes for another section; a record whose study has none of them has no
+    text. Images of a study are chosen as by
     :func:`privfin.data.chexpert.read_chexpert`. Labels come from ``report_fixed.json``, or where
     that is not there, from ``impression_fixed.json`` or ``findings_fixed.json``; ``notices`` says
     which. Images without an entry there have unknown labels. The patients of the split "valid"
@@ -93,10 +95,10 @@ def read_chexpert_plus(
         stem = path["stem"]
         image = ListedImage(folder, f"{stem}.png", image_size, row.place)
         inputs: dict[str, RawInput] = {"image": image}
-        text = "\n".join(row[name] for name in columns if row[name])
-        if text:
+        text = section_text(_sections(row, sections), sections)
+        if text is not None:
             inputs["text"] = text
-        silent += not text
+        silent += text is None
         unlabelled += stem not in known
         record = Record(
             record_id=path["study"] if views == "frontal" else stem,
@@ -123,6 +125,11 @@ def _path(row: Row) -> re.Match[str]:
             "'train/patient00001/study1/view1_frontal.jpg'"
         )
     return path
+
+
+def _sections(row: Row, sections: Sequence[str]) -> dict[str, str]:
+    parts = {section: [row[name] for name in _SECTION_COLUMNS[section]] for section in sections}
+    return {section: "\n".join(part for part in texts if part) for section, texts in parts.items()}
 
 
 def _split(row: Row) -> str:

@@ -108,14 +108,20 @@ def test_the_table_says_jpg_and_the_file_is_png(tmp_path) -> None:
     [
         (("findings",), "Heart size is normal."),
         (("impression",), "Secret diagnosis."),
-        (("indication",), "Cough.\nFever."),
-        (("indication", "findings"), "Cough.\nFever.\nHeart size is normal."),
+        (("indication",), "Cough. Fever."),
+        (("indication", "findings"), "Cough. Fever.\nHeart size is normal."),
         ((), None),
     ],
 )
 def test_text_is_the_sections_asked_for_and_nothing_else(tmp_path, sections, text) -> None:
     record = read(write(tmp_path), sections=sections).dataset.records[0]
     assert record.inputs.get("text") == text
+
+
+def test_an_impression_written_into_the_findings_is_left_out(tmp_path) -> None:
+    rows = [row(FIRST, section_findings="Heart is large.\nIMPRESSION: Heart failure.")]
+    record = read(write(tmp_path, rows=rows)).dataset.records[0]
+    assert record.inputs["text"] == "Heart is large."
 
 
 def test_a_study_without_the_section_has_no_text(tmp_path) -> None:
