@@ -92,15 +92,9 @@ def prepared() -> Callable[[RunConfig], PreparedData]:
 
     def get(config: RunConfig) -> PreparedData:
         content = config.model_dump(mode="json")
-        key = json.dumps(
-            [
-                content["data"],
-                content["modalities"],
-                content["federation"],
-                config.training.seed,
-                config.training.augmentations,
-            ]
-        )
+        sections = ("data", "modalities", "missingness", "federation")
+        training = (config.training.seed, config.training.augmentations)
+        key = json.dumps([*(content[name] for name in sections), *training])
         if key not in known:
             known[key] = prepare(config)
         return known[key]
