@@ -265,11 +265,14 @@ def _report(console: Console, config: RunConfig, result: Result, as_json: bool) 
         content = {
             "run": str(result.run.path),
             "claim": result.privacy["claim"],
-            "cells": {name: cell.to_dict() for name, cell in result.cells.items()},
+            "cells": result.run.metrics["cells"],
+            "groups": result.run.metrics["groups"],
             "privacy": result.privacy,
             "bytes": {"up": traffic[0], "down": traffic[1]},
         }
         typer.echo(json.dumps(jsonable(content), indent=2))
         return
     path = str(result.run.path)
-    print_result(console, config, result.plan, result.cells, result.privacy, traffic, path)
+    print_result(
+        console, config, result.plan, result.cells, result.privacy, traffic, path, result.groups
+    )

@@ -31,13 +31,21 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class TestData:
-    """Held-out records, of patients that no site trains on."""
+    """Held-out records, of patients that no site trains on.
+
+    ``sex`` and ``age`` are those of :class:`~privfin.data.records.Record`, one a record, or empty;
+    ``source`` names the part of a mix that a record comes from, and is None without a mix. They
+    serve for results by group only.
+    """
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
     batch: Batch
     patient_ids: tuple[str, ...]
     fingerprint: str
+    sex: tuple[str, ...] = ()
+    age: tuple[float, ...] = ()
+    source: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,9 @@ def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
         encode(held_out, config),
         tuple(r.patient_id for r in held_out.records),
         held_out.fingerprint(),
+        sex=tuple(r.sex for r in held_out.records),
+        age=tuple(r.age for r in held_out.records),
+        source=tuple(r.origin for r in held_out.records) if config.data.source == "mix" else None,
     )
     progress("encoding", len(parts) + 1, len(parts) + 1)
     return PreparedData(sites, tuple(declarations), test_data, tuple(notices))
