@@ -116,18 +116,10 @@ def _default_out(config: RunConfig) -> Path:
     return Path("runs") / f"{config.data.source}-eps{config.privacy.epsilon:g}-{stamp}"
 
 
-def _console(as_json: bool) -> Console:
-    """Where people read: standard output, or standard error beside JSON."""
-    from rich.console import Console
-
-    console = Console(stderr=as_json)
-    # Without a terminal there is no width to fit; a fixed one keeps the tables whole.
-    return console if console.is_terminal else Console(stderr=as_json, width=80)
-
-
 def _show_plan(config: RunConfig, as_json: bool) -> None:
     from dataclasses import asdict
 
+    from privfin.cli.display import plain_console
     from privfin.cli.summary import print_plan, warn_if_not_private
     from privfin.federation.plan import declared_sites, make_plan
     from privfin.federation.statement import claim
@@ -138,7 +130,7 @@ def _show_plan(config: RunConfig, as_json: bool) -> None:
         content = {"claim": claim(config), **asdict(plan), "parameters": plan.parameters}
         typer.echo(json.dumps(jsonable(content), indent=2))
         return
-    console = _console(as_json)
+    console = plain_console(as_json)
     warn_if_not_private(console, config)
     print_plan(console, config, plan)
 
@@ -188,7 +180,7 @@ def _changed(config: RunConfig, overrides: list[tuple[str, Any]]) -> RunConfig:
 def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool) -> None:
     import torch
 
-    from privfin.cli.display import TrainingDisplay
+    from privfin.cli.display import TrainingDisplay, plain_console
     from privfin.cli.stopping import StoppedError, stop_on_interrupt
     from privfin.cli.summary import warn_if_not_private
     from privfin.federation.plan import check_without_data, make_plan
@@ -201,7 +193,7 @@ def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool) -> None:
     )
 
     check_without_data(config)
-    console = _console(as_json)
+    console = plain_console(as_json)
     warn_if_not_private(console, config)
     display = TrainingDisplay(console)
     with display:
