@@ -1,6 +1,6 @@
 """What practices for utility under DP bring: weight averaging, schedules, copies, server momentum.
 
-PneumoniaMNIST (``../shared/data/pneumoniamnist``), 10 sites with images only and full noise at each,
+PneumoniaMNIST (``../shared/data/pneumoniamnist``), 10 image-only sites, full noise at each,
 epsilon 8, a linear head on second-order scattering features. One practice is changed at a time and
 each gets its own best of three step sizes. Runs that were measured before are read from the cache.
 
@@ -90,6 +90,7 @@ def options(practice: Practice, rate: float, seed: int) -> list[tuple[str, Any]]
 def measure(practice: Practice, rate: float, seed: int, prepared: dict[Any, Any]) -> None:
     """One run: AUROC of the mean of the later rounds' models, and of the last round's."""
     import torch
+    from sklearn.metrics import roc_auc_score
 
     from privfin.config import load_config
     from privfin.federation.assessment import predict_scores
@@ -97,7 +98,6 @@ def measure(practice: Practice, rate: float, seed: int, prepared: dict[Any, Any]
     from privfin.federation.prepare import prepare
     from privfin.federation.training_run import complete_run, start_run
     from privfin.models.segments import assign, initial_model
-    from sklearn.metrics import roc_auc_score
 
     torch.set_num_threads(1)
     config = load_config(None, options(practice, rate, seed))

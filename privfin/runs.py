@@ -35,6 +35,8 @@ from privfin.models.multimodal import MultimodalModel
 from privfin.models.segments import initial_model
 
 FORMAT = 1
+#: Of metrics.json: 2 added intervals of every figure, calibration and groups.
+METRICS_FORMAT = 2
 #: Says that the line before it was cut short when the machine stopped.
 _CUT = "line-cut-short"
 _PACKAGES = (

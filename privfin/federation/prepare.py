@@ -38,6 +38,9 @@ class TestData:
     """Held-out records, of patients that no site trains on.
 
     ``is_thinned`` says whether inputs were taken away from them (``missingness.test``).
+    ``sex`` and ``age`` are those of :class:`~privfin.data.records.Record`, one a record, or empty;
+    ``source`` names the part of a mix that a record comes from, and is None without a mix. They
+    serve for results by group only.
     """
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
@@ -46,6 +49,9 @@ class TestData:
     patient_ids: tuple[str, ...]
     fingerprint: str
     is_thinned: bool = False
+    sex: tuple[str, ...] = ()
+    age: tuple[float, ...] = ()
+    source: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,9 @@ def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
         tuple(r.patient_id for r in held_out.records),
         held_out.fingerprint(),
         is_thinned=any(config.missingness.test.values()),
+        sex=tuple(r.sex for r in held_out.records),
+        age=tuple(r.age for r in held_out.records),
+        source=tuple(r.origin for r in held_out.records) if config.data.source == "mix" else None,
     )
     progress("encoding", len(parts) + 1, len(parts) + 1)
     shared = None if public is None else encode(public, config)

@@ -19,7 +19,7 @@ FEWEST_TRAINERS = 3
 _NOT_COVERED = (
     "the number of patients of each site, which sampling rate and delta depend on, is public",
     "which modalities each site holds is public",
-    "the held-out patients: loss and metrics on them are computed without noise",
+    "the held-out patients: loss, metrics and counts of them, by group too, are without noise",
     "the choice of configuration: earlier runs and tuning on the same patients are not counted",
     "how patients are divided into training, test and, when dealt, sites: uses all patients",
     "rounding: the proof is for real numbers, noise and sums are floating point",

@@ -439,6 +439,7 @@ def test_prototypes_are_parameters_and_nothing_else():
     rows = imputer.prototypes.weight.T
     weights = torch.linalg.lstsq(rows.T, said.T).solution
     assert torch.allclose(rows.T @ weights, said.T, atol=1e-4)
+    assert (weights > -1e-3).all(), "a mixture, up to its length"
 
 
 def test_a_prototype_that_remembers_patients_would_be_caught():
