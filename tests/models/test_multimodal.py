@@ -45,6 +45,7 @@ def make_model(kind: str = "fin", modalities: dict = TWO) -> MultimodalModel:
                 "width": WIDTH,
                 "imputer": kind,
                 "fin": {"layers": 1, "heads": 2, "feedforward": 8, "tokens": 2},
+                "prototypes": 3,
                 "retrieval": {"source": "phantom", "records": PUBLIC, "neighbours": 2},
             },
         }
