@@ -10,7 +10,9 @@ import numpy as np
 
 from privfin.config import DataConfig, ModalityConfig, RunConfig
 from privfin.config.data import SourceOptions
+from privfin.data.chexpert import read_chexpert
 from privfin.data.chexpert_labels import CHEXPERT_LABELS
+from privfin.data.chexpert_plus import read_chexpert_plus
 from privfin.data.covid_cxr import COVID_LABELS, read_covid_cxr
 from privfin.data.manifest import ManifestColumns, read_manifest
 from privfin.data.masking import DIAGNOSIS_WORDS
@@ -18,6 +20,7 @@ from privfin.data.medmnist import medmnist_labels, read_medmnist
 from privfin.data.mimic_cxr import read_mimic_cxr
 from privfin.data.mix import MixedPart, mix_parts, part_labels
 from privfin.data.openi import read_openi
+from privfin.data.padchest import read_padchest
 from privfin.data.phantom import LABELS as PHANTOM_LABELS
 from privfin.data.phantom import generate_phantom
 from privfin.data.sources import LoadedData
@@ -70,6 +73,28 @@ def _mimic_cxr(r: Request) -> LoadedData:
     )
 
 
+def _chexpert(r: Request) -> LoadedData:
+    o = r.options
+    return read_chexpert(
+        r.root, image_size=r.image_size, labels=r.labels, uncertain=o.uncertain, views=o.views
+    )
+
+
+def _chexpert_plus(r: Request) -> LoadedData:
+    return read_chexpert_plus(
+        r.root,
+        image_size=r.image_size,
+        labels=r.labels,
+        sections=r.options.sections,
+        uncertain=r.options.uncertain,
+        views=r.options.views,
+    )
+
+
+def _padchest(r: Request) -> LoadedData:
+    return read_padchest(r.root, image_size=r.image_size, labels=r.labels, views=r.options.views)
+
+
 def _medmnist(r: Request) -> LoadedData:
     return read_medmnist(r.root, image_size=r.image_size, labels=r.labels)
 
@@ -114,6 +139,9 @@ READERS: Mapping[str, Reader] = {
     "covid-cxr": Reader(_covid_cxr, tuple(COVID_LABELS), ("covid-19",)),
     "mimic-cxr": Reader(_mimic_cxr, CHEXPERT_LABELS, CHEXPERT_LABELS),
     "openi": Reader(_openi, CHEXPERT_LABELS, CHEXPERT_LABELS),
+    "chexpert": Reader(_chexpert, CHEXPERT_LABELS, CHEXPERT_LABELS),
+    "chexpert-plus": Reader(_chexpert_plus, CHEXPERT_LABELS, CHEXPERT_LABELS),
+    "padchest": Reader(_padchest, CHEXPERT_LABELS, CHEXPERT_LABELS),
     "medmnist": Reader(_medmnist, None),
 }
 
