@@ -43,7 +43,11 @@ class SiteDeclaration:
 
 @dataclass(frozen=True)
 class SitePlan:
-    """One site's part. ``noise_multiplier`` is 0 without DP; ``epsilon`` is for all ``steps``."""
+    """One site's part.
+
+    ``noise_multiplier`` is 0 without DP. ``local_steps`` are those of one round; ``steps`` are all
+    that the site will ever take, and ``epsilon`` is for all of them.
+    """
 
     name: str
     modalities: tuple[str, ...]
@@ -52,6 +56,7 @@ class SitePlan:
     noise_multiplier: float
     delta: float
     epsilon: float
+    local_steps: int
     steps: int
 
     def event(self, steps: int) -> SubsampledGaussianEvent:
@@ -78,7 +83,7 @@ class TrainingPlan:
     segments: tuple[SegmentPlan, ...]
     label_names: tuple[str, ...]
     rounds: int
-    local_steps: int
+    fine_tune_steps: int
     bytes_up: int
     bytes_down: int
 
@@ -206,15 +211,28 @@ def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> Tra
         segments=plans,
         label_names=names,
         rounds=config.training.rounds,
-        local_steps=config.training.local_steps,
+        fine_tune_steps=config.training.fine_tune_steps,
         bytes_up=each,
         bytes_down=each,
     )
 
 
+def local_steps(config: RunConfig, patients: int) -> int:
+    """Steps that a site of this declared size takes in a round.
+
+    With ``local_epochs`` = e it is e / q rounded up, q = batch_size / ``patients``: as many steps
+    as draw each patient e times on average. Otherwise it is ``local_steps``, the same everywhere.
+    """
+    epochs = config.training.local_epochs
+    if epochs is None:
+        return config.training.local_steps
+    return math.ceil(epochs * patients / config.training.batch_size)
+
+
 def _site_plan(config: RunConfig, site: SiteDeclaration) -> SitePlan:
     rate = sampling_rate(config.training.batch_size, site.patients, site=site.name)
-    steps = config.training.rounds * config.training.local_steps
+    local = local_steps(config, site.patients)
+    steps = config.training.rounds * local + config.training.fine_tune_steps
     given = config.privacy.delta
     delta = default_delta(site.patients) if given == "auto" else float(given)
     check_delta(delta, site.patients)
@@ -224,7 +242,17 @@ def _site_plan(config: RunConfig, site: SiteDeclaration) -> SitePlan:
         spent = epsilon([SubsampledGaussianEvent(sigma, rate, steps)], delta)
         if spent > config.privacy.epsilon:
             raise PlanError(f"calibration gave epsilon {spent} above {config.privacy.epsilon}")
-    return SitePlan(site.name, site.modalities, site.patients, rate, sigma, delta, spent, steps)
+    return SitePlan(
+        name=site.name,
+        modalities=site.modalities,
+        patients=site.patients,
+        sampling_rate=rate,
+        noise_multiplier=sigma,
+        delta=delta,
+        epsilon=spent,
+        local_steps=local,
+        steps=steps,
+    )
 
 
 def _check_cohort(config: RunConfig, sites: int) -> None:

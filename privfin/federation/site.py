@@ -131,7 +131,8 @@ class Site:
         if self._waiting_for is not None:
             self._apply(task)
         self._spend(task)
-        change = self._trainer.train(self._state.vector, task.round, self._plan.local_steps)
+        steps = self._plan.site(self.name).local_steps
+        change = self._trainer.train(self._state.vector, task.round, steps)
         # Exact zeros outside the trained segments, whatever floating point did.
         change = np.where(self._trained, change, np.float32(0)).astype(np.float32)
         parts = self._protection.protect(

@@ -19,7 +19,7 @@ FEWEST_TRAINERS = 3
 _NOT_COVERED = (
     "the number of patients of each site, which sampling rate and delta depend on, is public",
     "which modalities each site holds is public",
-    "the held-out patients: loss and metrics on them are computed without noise",
+    "the held-out patients: loss, metrics and counts of them, by group too, are without noise",
     "the choice of configuration: earlier runs and tuning on the same patients are not counted",
     "how patients are divided into training, test and, when dealt, sites: uses all patients",
     "rounding: the proof is for real numbers, noise and sums are floating point",
@@ -48,7 +48,10 @@ def narrow_segments(plan: TrainingPlan) -> list[str]:
 
 
 def privacy_statement(
-    config: RunConfig, plan: TrainingPlan, rounds_started: Mapping[str, int]
+    config: RunConfig,
+    plan: TrainingPlan,
+    rounds_started: Mapping[str, int],
+    fine_tunings_started: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """The privacy statement of a run.
 
@@ -57,7 +60,9 @@ def privacy_statement(
         plan: its plan.
         rounds_started: by site, rounds started in all attempts. Each counts in full, whether it
             was finished or not.
+        fine_tunings_started: likewise for fine-tuning after the last round.
     """
+    tuned = fine_tunings_started or {}
     encrypted = config.crypto.encryption == "bfv"
     readable = narrow_segments(plan)
     shown = f"; single updates of {', '.join(readable)} can be read off the sum" if readable else ""
@@ -70,9 +75,15 @@ def privacy_statement(
         "target": {"epsilon": config.privacy.epsilon, "delta": config.privacy.delta},
         "accountant": accountant_name(),
         "sites": [
-            _site_statement(config, plan, site, rounds_started.get(site.name, 0))
+            _site_statement(
+                config,
+                site,
+                rounds_started.get(site.name, 0) * site.local_steps
+                + tuned.get(site.name, 0) * plan.fine_tune_steps,
+            )
             for site in plan.sites
         ],
+        **({"fine_tuning": _fine_tuning(plan)} if plan.fine_tune_steps else {}),
         "observers": {
             "outsider": "sees the final model: at most the epsilon of each site",
             "another site": (
@@ -109,10 +120,17 @@ def privacy_statement(
     }
 
 
-def _site_statement(
-    config: RunConfig, plan: TrainingPlan, site: SitePlan, rounds: int
-) -> dict[str, Any]:
-    steps = rounds * plan.local_steps
+def _fine_tuning(plan: TrainingPlan) -> dict[str, Any]:
+    return {
+        "steps": plan.fine_tune_steps,
+        "seen_by": (
+            "a fine-tuned model stays at its site: no other site and not the coordinator sees "
+            "it, and nothing of it is sent. Its steps are inside the site's epsilon all the same"
+        ),
+    }
+
+
+def _site_statement(config: RunConfig, site: SitePlan, steps: int) -> dict[str, Any]:
     private = config.privacy.is_private
     spent = epsilon([site.event(steps)], site.delta) if private else math.inf
     simulated = {"epsilon_simulated": spent} if private and config.privacy.reproducible else {}
