@@ -92,9 +92,8 @@ def prepared() -> Callable[[RunConfig], PreparedData]:
 
     def get(config: RunConfig) -> PreparedData:
         content = config.model_dump(mode="json")
-        key = json.dumps(
-            [content["data"], content["modalities"], content["federation"], config.training.seed]
-        )
+        sections = ("data", "modalities", "missingness", "federation")
+        key = json.dumps([*(content[name] for name in sections), config.training.seed])
         if key not in known:
             known[key] = prepare(config)
         return known[key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -51,6 +52,31 @@ def _names(group: list[SitePlan]) -> str:
     )
 
 
+def missingness_line(config: RunConfig) -> str | None:
+    """What is taken away from records, in one sentence; None if nothing is."""
+    missing = config.missingness
+    if missing.is_empty:
+        return None
+    parts = [
+        f"{_rates(rates)} of {records} records"
+        for rates, records in ((missing.train, "training"), (missing.test, "held-out"))
+        if any(rates.values())
+    ]
+    if parts and missing.label is not None and missing.odds != 1.0:
+        parts.append(f"odds of a loss x {missing.odds:g} where '{missing.label}' is 1")
+    shares = missing.unlabelled_without
+    parts += [
+        f"labels of {100 * share:g} % of patients at sites without {modality}"
+        for modality, share in shares.items()
+        if share
+    ]
+    return f"Taken away: {'; '.join(parts)}. A record keeps at least one input."
+
+
+def _rates(rates: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} from {100 * rate:g} %" for name, rate in rates.items() if rate)
+
+
 def print_plan(console: Console, config: RunConfig, plan: TrainingPlan) -> None:
     """The plan: noise, steps and epsilon of each site, and the bytes of a round."""
     table = Table(title="Plan", title_justify="left")
@@ -79,6 +105,13 @@ def print_plan(console: Console, config: RunConfig, plan: TrainingPlan) -> None:
         highlight=False,
     )
     console.print(_target(config), highlight=False)
+    _print_missingness(console, config)
+    if any(config.missingness.unlabelled_without.values()) and not config.federation.site:
+        console.print(
+            "Note: patients left without any use are not counted, so sites that lose labels have "
+            "fewer than shown here; training plans with the real numbers",
+            highlight=False,
+        )
     narrow = narrow_segments(plan)
     if narrow and config.crypto.encryption == "bfv":
         console.print(
@@ -86,6 +119,12 @@ def print_plan(console: Console, config: RunConfig, plan: TrainingPlan) -> None:
             "(noisy) updates of these parts off the sum; epsilon still holds",
             highlight=False,
         )
+
+
+def _print_missingness(console: Console, config: RunConfig) -> None:
+    line = missingness_line(config)
+    if line is not None:
+        console.print(line, highlight=False, markup=False)
 
 
 def _target(config: RunConfig) -> str:
@@ -126,6 +165,7 @@ def print_result(
             f"{_number(low)} to {_number(high)}",
         )
     console.print(table)
+    _print_missingness(console, config)
     by_name = {entry["site"]: entry for entry in privacy["sites"]}
     budget = Table(title="Privacy of a patient, by site", title_justify="left")
     for name in ("site", "holds"):

@@ -48,7 +48,11 @@ def train(
     rounds: Annotated[int | None, typer.Option(help="Number of rounds.")] = None,
     sites: Annotated[int | None, typer.Option(help="Number of sites.")] = None,
     modalities: Annotated[
-        str | None, typer.Option(help="Sites with image only : text only : both, e.g. 4:4:2.")
+        str | None,
+        typer.Option(
+            help="Sites with image only : text only : both, as 4:4:2, "
+            "or image=4,text=4,image+text=2."
+        ),
     ] = None,
     imputer: Annotated[str | None, typer.Option(help="fin, zero or zero-fair.")] = None,
     encryption: Annotated[str | None, typer.Option(help="bfv (with masks) or none.")] = None,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from privfin.config import EvaluationConfig
 from privfin.evaluation.cells import CellResult, evaluate_cell
@@ -15,6 +16,8 @@ from privfin.federation.prepare import TestData
 from privfin.models.multimodal import Batch, MultimodalModel, masked_bce
 
 _ROWS = 512
+#: The cell of all held-out records as they are, where the configuration took inputs from some.
+AS_IS = "as is"
 
 
 def cells(modalities: Sequence[str]) -> dict[str, frozenset[str]]:
@@ -48,6 +51,17 @@ def held_out_loss(model: MultimodalModel, test: TestData) -> float:
         return float(masked_bce(model(test.batch), test.batch.labels).mean())
 
 
+def cell_rows(test: TestData) -> Iterator[tuple[str, Tensor, Batch]]:
+    """Every cell that has records: its name, their positions in the test data, and their rows."""
+    for name, held in cells(tuple(test.batch.inputs)).items():
+        have = torch.stack([test.batch.present[m] for m in sorted(held)]).all(dim=0)
+        index = torch.nonzero(have).flatten()
+        if len(index):
+            yield name, index, test.batch.rows(index).only(held)
+    if test.is_thinned:
+        yield AS_IS, torch.arange(len(test.batch)), test.batch
+
+
 def assess(
     model: MultimodalModel,
     test: TestData,
@@ -58,15 +72,11 @@ def assess(
     """Results per availability cell. A cell without records is left out.
 
     A cell is made of the held-out records that have at least its modalities; the others are
-    taken away from them.
+    taken away from them. Where ``missingness.test`` took inputs away before that, :data:`AS_IS`
+    is every held-out record with what it still has.
     """
     results = {}
-    for name, held in cells(tuple(test.batch.inputs)).items():
-        have = torch.stack([test.batch.present[m] for m in sorted(held)]).all(dim=0)
-        index = torch.nonzero(have).flatten()
-        if not len(index):
-            continue
-        rows = test.batch.rows(index).only(held)
+    for name, index, rows in cell_rows(test):
         results[name] = evaluate_cell(
             predict_scores(model, rows),
             rows.labels.numpy(),

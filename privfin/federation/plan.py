@@ -18,6 +18,7 @@ from privfin.config import ImputerKind, RunConfig
 from privfin.crypto.bfv import ciphertext_bytes
 from privfin.crypto.pack import Packing
 from privfin.data.load import label_names
+from privfin.data.missingness import check_label
 from privfin.data.partition import site_sizes, sites_modalities, test_size
 from privfin.errors import PlanError
 from privfin.models.segments import initial_model, owners, segments, trains
@@ -125,8 +126,9 @@ def declared_sites(config: RunConfig) -> list[SiteDeclaration]:
             )
         every = tuple(config.modalities)
         return [
-            SiteDeclaration(s.name, s.modalities or every, s.patients or 0)
+            SiteDeclaration(name, s.modalities or every, s.patients or 0)
             for s in config.federation.site
+            for name in s.names
         ]
     if config.data.source != "phantom":
         raise PlanError(
@@ -147,15 +149,16 @@ def check_without_data(config: RunConfig) -> None:
         PlanError: see :func:`make_plan`.
     """
     named = config.federation.site
+    check_label(config.missingness.label, label_names(config))
     _check_cohort(config, len(site_names(config)))
     if all(s.patients is not None for s in named) if named else config.data.source == "phantom":
         make_plan(config, declared_sites(config))
 
 
 def site_names(config: RunConfig) -> list[str]:
-    """Names of the sites: their own, or ``site-01`` and so on."""
+    """Names of the sites: their own (each shard's), or ``site-01`` and so on."""
     if config.federation.site:
-        return [s.name for s in config.federation.site]
+        return [name for s in config.federation.site for name in s.names]
     return [f"site-{i + 1:02d}" for i in range(config.federation.sites)]
 
 
@@ -163,7 +166,7 @@ def site_modalities(config: RunConfig) -> list[tuple[str, ...]]:
     """Modalities of every site, in the order of :func:`site_names`."""
     every = tuple(config.modalities)
     if config.federation.site:
-        return [s.modalities or every for s in config.federation.site]
+        return [s.modalities or every for s in config.federation.site for _ in s.names]
     if len(every) == 1:
         return [every] * config.federation.sites
     return sites_modalities(config.federation.modalities, config.federation.sites, every)
@@ -179,6 +182,7 @@ def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> Tra
     check_epsilon(config.privacy.epsilon)
     _check_cohort(config, len(declarations))
     names = label_names(config)
+    check_label(config.missingness.label, names)
     parts = segments(initial_model(config, len(names)))
     holdings = [d.modalities for d in declarations]
     kind = config.model.imputer

@@ -10,7 +10,9 @@ import torch
 
 from privfin.config import RunConfig
 from privfin.data.load import load_source
+from privfin.data.missingness import thin, unlabel
 from privfin.data.partition import (
+    deal_shards,
     partition_by_origin,
     partition_patients,
     refuse_overlap,
@@ -31,13 +33,17 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class TestData:
-    """Held-out records, of patients that no site trains on."""
+    """Held-out records, of patients that no site trains on.
+
+    ``is_thinned`` says whether inputs were taken away from them (``missingness.test``).
+    """
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
     batch: Batch
     patient_ids: tuple[str, ...]
     fingerprint: str
+    is_thinned: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,9 +74,9 @@ def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
     dealt = _deal(config, dataset, train)
     declarations, parts = [], {}
     notices = list(dataset.notices)
+    declarations_by_name = {n: s.patients for s in config.federation.site for n in s.names}
     for name, held in zip(site_names(config), site_modalities(config), strict=True):
-        own = dataset.of_patients(dealt[name], name).with_modalities(held)
-        own = _with_labels(own)
+        own = _training_records(config, dataset.of_patients(dealt[name], name), held)
         count = len(own.patients())
         if count < config.training.batch_size:
             raise PlanError(
@@ -78,7 +84,7 @@ def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
                 f"of {config.training.batch_size}: lower training.batch_size or merge sites"
             )
         parts[name] = own
-        declared = {s.name: s.patients for s in config.federation.site}.get(name)
+        declared = declarations_by_name.get(name)
         _check_declaration(config, name, declared or count, count)
         if declared not in (None, count):
             notices.append(
@@ -86,7 +92,7 @@ def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
                 "the plan uses the declared number"
             )
         declarations.append(SiteDeclaration(name, held, declared or count))
-    held_out = _with_labels(dataset.of_patients(test, "test"))
+    held_out = _held_out_records(config, dataset.of_patients(test, "test"))
     if not held_out.records:
         raise PlanError("no held-out patient has a known label, so the model cannot be measured")
     sites = {}
@@ -99,6 +105,7 @@ def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
         encode(held_out, config),
         tuple(r.patient_id for r in held_out.records),
         held_out.fingerprint(),
+        is_thinned=any(config.missingness.test.values()),
     )
     progress("encoding", len(parts) + 1, len(parts) + 1)
     return PreparedData(sites, tuple(declarations), test_data, tuple(notices))
@@ -134,7 +141,10 @@ def _split(config: RunConfig, loaded: LoadedData) -> tuple[list[str], list[str]]
 def _deal(config: RunConfig, dataset: Dataset, train: Sequence[str]) -> dict[str, list[str]]:
     if config.federation.site:
         rules = [(s.name, s.match) for s in config.federation.site]
-        return partition_by_origin(dataset, train, rules)
+        places = partition_by_origin(dataset, train, rules)
+        seed = config.training.seed
+        shards = [deal_shards(places[s.name], s.names, seed) for s in config.federation.site]
+        return {name: patients for dealt in shards for name, patients in dealt.items()}
     groups = partition_patients(
         dataset,
         train,
@@ -157,7 +167,45 @@ def _check_declaration(config: RunConfig, site: str, declared: int, count: int) 
         raise PlanError(f"site '{site}': {error}") from error
 
 
-def _with_labels(dataset: Dataset) -> Dataset:
-    """Only records with at least one known label: the others teach nothing."""
-    known = tuple(r for r in dataset.records if not np.isnan(r.labels).all())
+def _training_records(config: RunConfig, dealt: Dataset, held: Sequence[str]) -> Dataset:
+    """What a site trains on: inputs that it holds, less what the configuration takes away."""
+    missing = config.missingness
+    seed = config.training.seed
+    own = thin(
+        dealt.with_modalities(held),
+        missing.train,
+        split="train",
+        seed=seed,
+        label=missing.label,
+        odds=missing.odds,
+    )
+    shares = missing.unlabelled_without
+    if not any(share for m, share in shares.items() if m not in held):
+        return _with_labels(own)
+    return _with_labels(unlabel(own, shares, held, seed=seed), or_pairs=True)
+
+
+def _held_out_records(config: RunConfig, test: Dataset) -> Dataset:
+    missing = config.missingness
+    thinned = thin(
+        test,
+        missing.test,
+        split="test",
+        seed=config.training.seed,
+        label=missing.label,
+        odds=missing.odds,
+    )
+    return _with_labels(thinned)
+
+
+def _with_labels(dataset: Dataset, *, or_pairs: bool = False) -> Dataset:
+    """Only records with at least one known label: the others teach nothing.
+
+    With ``or_pairs``, records of two or more modalities stay too: they teach the imputers.
+    """
+    known = tuple(
+        r
+        for r in dataset.records
+        if not np.isnan(r.labels).all() or (or_pairs and len(r.inputs) > 1)
+    )
     return Dataset(dataset.name, dataset.label_names, known, dataset.notices)
