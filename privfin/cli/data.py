@@ -239,9 +239,10 @@ def _add_row(table: Table, *cells: str) -> None:
 
 def _overview(found: DataCheck) -> Table:
     table = _table("Found", "what", "number")
-    test = "no official split" if found.test_patients is None else str(found.test_patients)
-    rows = {"patients": str(found.patients), "official test patients": test}
-    rows |= {"records": str(found.records)}
+    test = "drawn by the run" if found.test_patients is None else str(found.test_patients)
+    rows = {"patients": str(found.patients), "test patients": test}
+    each = "a study each" if found.record_is == "study" else "an image each"
+    rows |= {f"records ({each})": str(found.records)}
     rows |= {f"records with {name}": str(count) for name, count in found.modalities.items()}
     rows |= {"records with sex": str(found.sex_known), "records with age": str(found.age_known)}
     rows["files opened"] = "none (--no-images)" if found.files is None else str(found.files)

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
@@ -52,6 +53,7 @@ class DataCheck:
     """
 
     source: str
+    record_is: Literal["study", "image"] = "study"
     patients: int = 0
     records: int = 0
     test_patients: int | None = None
@@ -128,12 +130,13 @@ def _counted(config: RunConfig, loaded: LoadedData, progress: Progress) -> DataC
     counts = zip(dataset.label_names, known.tolist(), positive.tolist(), strict=True)
     labels = {name: LabelCount(k, p) for name, k, p in counts}
     test = loaded.test_patients
-    skipped = tuple(n for n in dataset.notices if _SKIPPED in n)
+    skipped = tuple(n for n in dataset.notices if n.startswith(_SKIPPED))
     problems, warnings = _judged(len(origins), None if test is None else len(test), labels)
     return _with_unreadable(
         config,
         DataCheck(
             source=config.data.source,
+            record_is="image" if config.data.views == "all" else "study",
             patients=len(origins),
             records=len(dataset.records),
             test_patients=None if test is None else len(test),
