@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from privfin.config import TRANSFORMER_HEADS, ModalityConfig
 from privfin.models.attention import Attention, FeedForward
-from privfin.models.frontends import WORD_BUCKETS
+from privfin.models.frontends import WORD_BUCKETS, values_width
 from privfin.models.scattering import scattering_width
 
 
@@ -20,6 +20,8 @@ def make_encoder(modality: ModalityConfig, width: int) -> nn.Module:
         return ProjectionEncoder(scattering_width(modality.order), width)
     if modality.encoder == "hashed-ngrams":
         return ProjectionEncoder(modality.features, width)
+    if modality.encoder == "values":
+        return ProjectionEncoder(values_width(len(modality.columns)), width)
     if modality.encoder == "cnn":
         return CnnEncoder(width)
     return TextTransformer(modality.length, width)
