@@ -227,12 +227,12 @@ def _report(
         figure = frontier(frontier_lines(shown, cell), cell, shown.metric_name, warning)
         for ending in ("png", "svg"):
             save_figure(figure, folder / f"frontier.{ending}")
-        results = {"frontier_cell": cell, "comparison": every.to_dict()}
+        results = {"frontier_cell": cell, "comparison": every.to_dict(folder)}
         _print_results(console, every, shown)
     content = write_state(asked, folder, outcome, results)
     spent = spent_in_sum(asked, outcome)
     console.print(f"Note: {spent}", highlight=False, markup=False)
-    if outcome.finished:
+    if len(outcome.finished) > 1:
         console.print(
             f"Files: {folder}/ (frontier.png, frontier.svg, sweep.json, a folder a run)\n"
             f'Next: privfin compare {folder}/*-seed* --cell "{cell}" --html compare.html',

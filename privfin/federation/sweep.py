@@ -9,6 +9,7 @@ add up all the same; see :func:`spent_in_sum`.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,7 +103,7 @@ class Outcome:
 
     Attributes:
         states: of every combination, by name.
-        reasons: why a combination failed, by name.
+        reasons: the kind of error that a combination failed with, by name.
         was_stopped: whether ``should_stop`` ended it early.
     """
 
@@ -254,11 +255,19 @@ def run_sweep(
             if should_stop():
                 outcome.was_stopped = True
                 break
-            state, reason = _run_one(sweep, folder, one, source, observer, should_stop)
+            try:
+                state = _run_one(sweep, folder, one, source, observer, should_stop)
+            except Exception as error:
+                if os.environ.get("PRIVFIN_DEBUG") == "1":
+                    raise
+                state = "failed"
+                # Only the kind is kept: a message may name a patient's file.
+                outcome.reasons[one.name] = kind = type(error).__name__
+                known = isinstance(error, PrivfinError)
+                observer.run_ended(one, state, str(error) if known else f"internal error ({kind})")
+            else:
+                observer.run_ended(one, state, "")
             outcome.states[one.name] = state
-            if reason:
-                outcome.reasons[one.name] = reason
-            observer.run_ended(one, state, reason)
             write_state(sweep, folder, outcome)
             if state == "interrupted":
                 outcome.was_stopped = True
@@ -304,7 +313,7 @@ def spent_in_sum(sweep: Sweep, outcome: Outcome) -> str:
     words = (
         f"every run spends its own budget on its training patients: {len(private)} private runs "
         f"so far, together epsilon {sum(one.epsilon for one in private):g} at most for a patient "
-        "in all of them; no run's privacy.json counts the others"
+        "of one site in all of them (deltas add up too); no run's privacy.json counts the others"
     )
     if len(private) < len(started):
         words += f"; {len(started) - len(private)} runs are NOT PRIVATE and bound nothing"
@@ -318,26 +327,21 @@ def _run_one(
     source: _DataSource,
     observer: SweepObserver,
     should_stop: Callable[[], bool],
-) -> tuple[State, str]:
+) -> State:
     path = folder / one.name
-    try:
-        config = sweep.config(one)
-        run = _existing(path, config)
-        data = source.get(config)
-        plan = make_plan(config, data.declarations)
-        if run is None:
-            run = start_run(path, config, plan, data)
-        else:
-            check_same_data(run, data)
-            check_same_plan(run, plan)
-        saved = run.last_checkpoint()
-        observer.run_started(one, plan, saved.round if saved else 0)
-        result = complete_run(run, config, data, observer=observer, should_stop=should_stop)
-    except PrivfinError as error:
-        return "failed", str(error)
-    except Exception as error:
-        return "failed", f"internal error ({type(error).__name__}: {error})"
-    return ("interrupted" if result is None else "finished"), ""
+    config = sweep.config(one)
+    run = _existing(path, config)
+    data = source.get(config)
+    plan = make_plan(config, data.declarations)
+    if run is None:
+        run = start_run(path, config, plan, data)
+    else:
+        check_same_data(run, data)
+        check_same_plan(run, plan)
+    saved = run.last_checkpoint()
+    observer.run_started(one, plan, saved.round if saved else 0)
+    result = complete_run(run, config, data, observer=observer, should_stop=should_stop)
+    return "interrupted" if result is None else "finished"
 
 
 def _existing(path: Path, config: RunConfig) -> Run | None:
