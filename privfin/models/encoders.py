@@ -10,19 +10,16 @@ from torch import Tensor, nn
 
 from privfin.config import TRANSFORMER_HEADS, ModalityConfig
 from privfin.models.attention import Attention, FeedForward
-from privfin.models.frontends import WORD_BUCKETS
-from privfin.models.scattering import scattering_width
+from privfin.models.frontends import WORD_BUCKETS, fixed_width
 
 
 def make_encoder(modality: ModalityConfig, width: int) -> nn.Module:
     """The trainable encoder of a modality: (n, ...) inputs to (n, ``width``) unit vectors."""
-    if modality.encoder == "scattering":
-        return ProjectionEncoder(scattering_width(modality.order), width)
-    if modality.encoder == "hashed-ngrams":
-        return ProjectionEncoder(modality.features, width)
     if modality.encoder == "cnn":
         return CnnEncoder(width)
-    return TextTransformer(modality.length, width)
+    if modality.encoder == "transformer":
+        return TextTransformer(modality.length, width)
+    return ProjectionEncoder(fixed_width(modality), width)
 
 
 class ProjectionEncoder(nn.Module):
