@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -36,6 +37,11 @@ TINY: dict[str, Any] = {
     "crypto.value_bits": 16,
     "crypto.update_bound": 2.0,
 }
+
+
+#: A residual network of 0.4 million parameters with BatchNorm, which timm has for tests.
+TINY_TIMM = "test_resnet"
+WORDS = ["the", "heart", "is", "large", "small", "lung", "##s", "clear", "no", "effusion", "."]
 
 
 @dataclass(frozen=True)
@@ -92,9 +98,9 @@ def prepared() -> Callable[[RunConfig], PreparedData]:
 
     def get(config: RunConfig) -> PreparedData:
         content = config.model_dump(mode="json")
-        key = json.dumps(
-            [content["data"], content["modalities"], content["federation"], config.training.seed]
-        )
+        sections = ("data", "modalities", "missingness", "federation")
+        training = (config.training.seed, config.training.augmentations)
+        key = json.dumps([*(content[name] for name in sections), *training])
         if key not in known:
             known[key] = prepare(config)
         return known[key]
@@ -169,3 +175,109 @@ def finished_runs(
         return known[kind]
 
     return get
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, tiny: Callable[..., RunConfig]) -> Callable[..., Path]:
+    """Writes a finished run: ``make_run("a", auroc=0.7, held_out="x", training__seed=1)``."""
+
+    def make(
+        name: str,
+        *,
+        auroc: float | None = 0.7,
+        held_out: str | None = None,
+        labels: tuple[str, ...] = ("sick", "worse"),
+        finished: bool = True,
+        metrics_format: int = 2,
+        **options: Any,
+    ) -> Path:
+        config = tiny(**options)
+        private = config.privacy.is_private
+        claim = "dp" if private else "NOT PRIVATE: trained without differential privacy"
+        path = tmp_path / name
+        path.mkdir(parents=True)
+        seed = config.training.seed
+        manifest = {
+            "format": 1,
+            "run_id": hashlib.sha256(str(path).encode()).hexdigest()[:32],
+            "claim": claim,
+            "config": config.model_dump(mode="json"),
+            "label_names": list(labels),
+            "data_sha256": {"held-out": held_out or f"seed {seed}"},
+            "versions": {"python": "3"},
+            "code_revision": "x",
+        }
+        cell = {
+            f"macro_{metric}{end}": None if auroc is None else round(auroc + shift, 6)
+            for metric in ("auroc", "auprc", "ece", "brier")
+            for end, shift in (("", 0.0), ("_low", -0.02), ("_high", 0.02))
+        }
+        metrics = {
+            "format": metrics_format,
+            "claim": claim,
+            "cells": dict.fromkeys(("both", "image only", "text only"), cell),
+        }
+        privacy = {"sites": [{"epsilon": config.privacy.epsilon if private else "inf"}]}
+        for file, content in (
+            ("manifest.json", manifest),
+            ("metrics.json", metrics),
+            ("privacy.json", privacy),
+        ):
+            (path / file).write_text(json.dumps(content))
+        if finished:
+            (path / "model.safetensors").write_bytes(b"")
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def save_timm() -> Callable[..., Path]:
+    """Saves random weights of ``TINY_TIMM``, with a classifier and with running statistics."""
+    import torch
+    from safetensors.torch import save_file
+
+    from privfin.models.public_libraries import import_library
+
+    def save(path: Path, seed: int = 0) -> Path:
+        timm = import_library("timm")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = timm.create_model(TINY_TIMM, pretrained=False, num_classes=5)
+            for module in network.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.running_mean.normal_(0, 0.1)
+                    module.running_var.uniform_(0.5, 1.5)
+        save_file(network.state_dict(), path)
+        return path
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def save_bert() -> Callable[..., Path]:
+    """Saves a BERT of two small layers with random weights and a vocabulary made by hand."""
+    import torch
+
+    from privfin.models.public_libraries import import_library
+
+    def save(folder: Path, seed: int = 0) -> Path:
+        transformers = import_library("transformers")
+        folder.mkdir(parents=True)
+        vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+        (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+        (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+        settings = transformers.BertConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=16,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            transformers.BertModel(settings).save_pretrained(folder)
+        return folder
+
+    return save

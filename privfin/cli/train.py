@@ -48,9 +48,15 @@ def train(
     rounds: Annotated[int | None, typer.Option(help="Number of rounds.")] = None,
     sites: Annotated[int | None, typer.Option(help="Number of sites.")] = None,
     modalities: Annotated[
-        str | None, typer.Option(help="Sites with image only : text only : both, e.g. 4:4:2.")
+        str | None,
+        typer.Option(
+            help="Sites with image only : text only : both, as 4:4:2, "
+            "or image=4,text=4,image+text=2."
+        ),
     ] = None,
-    imputer: Annotated[str | None, typer.Option(help="fin, zero or zero-fair.")] = None,
+    imputer: Annotated[
+        str | None, typer.Option(help="How what is missing is imputed: fin, zero, ... (see docs).")
+    ] = None,
     encryption: Annotated[str | None, typer.Option(help="bfv (with masks) or none.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
     skip_bad: Annotated[
@@ -65,6 +71,10 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run at --out.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan without touching data.")
+    ] = False,
+    no_cache: Annotated[
+        bool,
+        typer.Option("--no-cache", help="Keep no features of frozen encoders on this machine."),
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the plan or the result as JSON.")
@@ -89,7 +99,7 @@ def train(
             raise ConfigError("--resume needs --out RUN: which run to go on with")
         if dry_run:
             raise ConfigError("--resume and --dry-run do not go together")
-        _resume(out, config, overrides, as_json)
+        _resume(out, config, overrides, as_json, no_cache)
         return
     settings = load_config(config, overrides)
     if settings.federation.site and sites is not None:
@@ -99,7 +109,7 @@ def train(
     if dry_run:
         _show_plan(settings, as_json)
         return
-    _new_run(settings, out or _default_out(settings), as_json)
+    _new_run(settings, out or _default_out(settings), as_json, no_cache)
 
 
 def _delta(text: str | None) -> str | float | None:
@@ -116,18 +126,10 @@ def _default_out(config: RunConfig) -> Path:
     return Path("runs") / f"{config.data.source}-eps{config.privacy.epsilon:g}-{stamp}"
 
 
-def _console(as_json: bool) -> Console:
-    """Where people read: standard output, or standard error beside JSON."""
-    from rich.console import Console
-
-    console = Console(stderr=as_json)
-    # Without a terminal there is no width to fit; a fixed one keeps the tables whole.
-    return console if console.is_terminal else Console(stderr=as_json, width=80)
-
-
 def _show_plan(config: RunConfig, as_json: bool) -> None:
     from dataclasses import asdict
 
+    from privfin.cli.display import plain_console
     from privfin.cli.summary import print_plan, warn_if_not_private
     from privfin.federation.plan import declared_sites, make_plan
     from privfin.federation.statement import claim
@@ -138,19 +140,19 @@ def _show_plan(config: RunConfig, as_json: bool) -> None:
         content = {"claim": claim(config), **asdict(plan), "parameters": plan.parameters}
         typer.echo(json.dumps(jsonable(content), indent=2))
         return
-    console = _console(as_json)
+    console = plain_console(as_json)
     warn_if_not_private(console, config)
     print_plan(console, config, plan)
 
 
-def _new_run(config: RunConfig, out: Path, as_json: bool) -> None:
+def _new_run(config: RunConfig, out: Path, as_json: bool, no_cache: bool) -> None:
     from privfin.errors import UserInputError
 
     if out.exists():
         raise UserInputError(
             f"{out} exists: choose another --out, or continue that run with --resume --out {out}"
         )
-    _work(config, out, None, as_json)
+    _work(config, out, None, as_json, no_cache)
 
 
 def _resume(
@@ -158,23 +160,21 @@ def _resume(
     path: Path | None,
     overrides: list[tuple[str, Any]],
     as_json: bool,
+    no_cache: bool,
 ) -> None:
+    from privfin.federation.public_weights import check_same_weights
     from privfin.runs import check_same_config, load_run
 
     run = load_run(out)
     config = run.config
-    data_root = None
     if path is not None or overrides:
         given = load_config(path, overrides) if path else _changed(config, overrides)
         check_same_config(run, given)
-        data_root = given.data.root
+        config = given  # the same, but for where data and weights lie
     if run.is_finished:
         raise ConfigError(f"{out} has finished: there is nothing to resume")
-    if data_root is not None:
-        config = config.model_copy(
-            update={"data": config.data.model_copy(update={"root": data_root})}
-        )
-    _work(config, out, run, as_json)
+    check_same_weights(run, config)
+    _work(config, out, run, as_json, no_cache)
 
 
 def _changed(config: RunConfig, overrides: list[tuple[str, Any]]) -> RunConfig:
@@ -185,10 +185,10 @@ def _changed(config: RunConfig, overrides: list[tuple[str, Any]]) -> RunConfig:
     return parse_config(content, "the options")
 
 
-def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool) -> None:
+def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool, no_cache: bool) -> None:
     import torch
 
-    from privfin.cli.display import TrainingDisplay
+    from privfin.cli.display import TrainingDisplay, plain_console
     from privfin.cli.stopping import StoppedError, stop_on_interrupt
     from privfin.cli.summary import warn_if_not_private
     from privfin.federation.plan import check_without_data, make_plan
@@ -199,16 +199,20 @@ def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool) -> None:
         complete_run,
         start_run,
     )
+    from privfin.models.feature_cache import default_cache
 
     check_without_data(config)
-    console = _console(as_json)
+    console = plain_console(as_json)
     warn_if_not_private(console, config)
     display = TrainingDisplay(console)
     with display:
-        data = prepare(config, display.stage)
+        cache = None if no_cache else default_cache()
+        data = prepare(config, display.stage, cache)
         torch.set_num_threads(1)  # the rows of one step are too few to share between cores
         for notice in data.notices:
             display.note(f"note: {notice}")
+        for line in cache.remarks() if cache else ():
+            display.note(f"note: {line}")
         plan = make_plan(config, data.declarations)
         if run is None:
             run = start_run(out, config, plan, data)
@@ -238,9 +242,11 @@ def _worst_epsilons(config: RunConfig, plan: TrainingPlan) -> list[float] | None
     if claim(config) != "dp":
         return None
 
-    steps = [plan.local_steps * (i + 1) for i in range(plan.rounds)]
-    kinds = {(s.noise_multiplier, s.sampling_rate, s.delta): s for s in plan.sites}
-    columns = [epsilon_after(s.event(0), s.delta, steps) for s in kinds.values()]
+    kinds = {(s.noise_multiplier, s.sampling_rate, s.delta, s.local_steps): s for s in plan.sites}
+    columns = [
+        epsilon_after(s.event(0), s.delta, [s.local_steps * (i + 1) for i in range(plan.rounds)])
+        for s in kinds.values()
+    ]
     return [max(values) for values in zip(*columns, strict=True)]
 
 
@@ -265,11 +271,14 @@ def _report(console: Console, config: RunConfig, result: Result, as_json: bool) 
         content = {
             "run": str(result.run.path),
             "claim": result.privacy["claim"],
-            "cells": {name: cell.to_dict() for name, cell in result.cells.items()},
+            "cells": result.run.metrics["cells"],
+            "groups": result.run.metrics["groups"],
             "privacy": result.privacy,
             "bytes": {"up": traffic[0], "down": traffic[1]},
         }
         typer.echo(json.dumps(jsonable(content), indent=2))
         return
     path = str(result.run.path)
-    print_result(console, config, result.plan, result.cells, result.privacy, traffic, path)
+    print_result(
+        console, config, result.plan, result.cells, result.privacy, traffic, path, result.groups
+    )

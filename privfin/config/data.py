@@ -127,7 +127,8 @@ class DataConfig(SourceOptions):
 class MissingnessConfig(Section):
     """Which inputs are taken away from records, beyond what a site does not hold.
 
-    A record always keeps at least one input. What is taken is drawn with the run's public seed.
+    What is taken is drawn with the run's public seed, for each record by itself. A record keeps
+    at least one input: one of those that it would lose, at random.
     """
 
     train: dict[str, Rate] = Field(
@@ -157,6 +158,12 @@ class MissingnessConfig(Section):
         if full:
             raise ValueError(f"rate of '{full[0]}' must be below 1; leave the modality out instead")
         return rates
+
+    @model_validator(mode="after")
+    def _odds_of_a_label(self) -> MissingnessConfig:
+        if self.odds != 1.0 and self.label is None:
+            raise ValueError("odds needs label: which label does missingness depend on?")
+        return self
 
     @property
     def is_empty(self) -> bool:

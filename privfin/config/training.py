@@ -31,6 +31,13 @@ class SiteConfig(Section):
         "`patients`",
     )
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its name, or with shards NAME-1, NAME-2 and so on."""
+        if self.shards == 1:
+            return (self.name,)
+        return tuple(f"{self.name}-{i + 1}" for i in range(self.shards))
+
 
 class FederationConfig(Section):
     """Who takes part."""
@@ -50,7 +57,7 @@ class FederationConfig(Section):
 
     @model_validator(mode="after")
     def _unique_names(self) -> FederationConfig:
-        names = [s.name for s in self.site]
+        names = [name for s in self.site for name in s.names]
         if len(set(names)) != len(names):
             raise ValueError("two sites have the same name")
         return self

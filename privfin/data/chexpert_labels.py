@@ -7,6 +7,8 @@ Columns are always found by name: CheXpert and MIMIC-CXR order them differently.
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,7 +16,7 @@ import numpy.typing as npt
 
 from privfin.data.phantom_labels import statistics
 from privfin.data.tables import Row
-from privfin.errors import DataError
+from privfin.errors import DataError, nearest
 
 #: What becomes of a label of -1.
 UncertainPolicy = Literal["unknown", "zero", "one"]
@@ -23,6 +25,19 @@ UncertainPolicy = Literal["unknown", "zero", "one"]
 CHEXPERT_LABELS: tuple[str, ...] = statistics().names
 
 _UNCERTAIN: dict[str, float] = {"unknown": math.nan, "zero": 0.0, "one": 1.0}
+
+
+def choose_labels(wanted: Sequence[str]) -> tuple[str, ...]:
+    """The labels asked for, or all 14 if none is. Raises DataError for one unknown or repeated."""
+    for name, times in Counter(wanted).items():
+        if name not in CHEXPERT_LABELS:
+            raise DataError(
+                f"'{name}' is not one of the 14 CheXpert labels{nearest(name, CHEXPERT_LABELS)} "
+                f"(known: {', '.join(CHEXPERT_LABELS)})"
+            )
+        if times > 1:
+            raise DataError(f"label '{name}' is asked for twice")
+    return tuple(wanted) or CHEXPERT_LABELS
 
 
 def label_value(text: str, uncertain: UncertainPolicy, where: str) -> float:

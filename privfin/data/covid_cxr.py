@@ -7,6 +7,7 @@ Predictions Are the Future" (2020): ``metadata.csv`` beside a folder ``images``.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from privfin.errors import DataError, nearest
 #: Label name to the column that it is read from.
 COVID_LABELS: Mapping[str, str] = {
     "covid-19": "finding",
+    "pneumonia": "finding",
     "survival": "survival",
     "went_icu": "went_icu",
     "intubated": "intubated",
@@ -30,6 +32,17 @@ COVID_LABELS: Mapping[str, str] = {
 _COLUMNS = ("patientid", "view", "modality", "location", "filename", "clinical_notes")
 #: Findings that say nothing: rows which the collection's authors had yet to label.
 _UNDECIDED = ("todo", "unknown")
+#: Findings that are pneumonias: the collection files all of these under "Pneumonia" in its later
+#: releases, and names only the cause in its first ones. Others ("ARDS", "Tuberculosis") may come
+#: with a pneumonia or without.
+_PNEUMONIAS = frozenset(
+    (
+        *("pneumonia", "covid-19", "sars", "mers-cov", "influenza", "h1n1", "varicella", "herpes"),
+        *("streptococcus", "klebsiella", "chlamydophila", "legionella", "e.coli", "mycoplasma"),
+        *("staphylococcus", "mrsa", "nocardia", "pneumocystis", "aspergillosis", "lipoid"),
+        "aspiration",
+    )
+)
 _FRONTAL = ("PA", "AP")
 
 
@@ -45,9 +58,11 @@ def read_covid_cxr(
 
     Records carry ``image`` (``image_size``, ``image_size``) uint8 and, where notes exist,
     ``text`` with the words in ``mask`` hidden; ``origin`` is the location. ``labels`` is any of
-    :data:`COVID_LABELS`: "covid-19" is 1 where the finding names COVID-19, the others are Y/N;
-    blank (and a finding "todo" or "unknown") is NaN. Rows of other views or modalities are left
-    out and counted in ``notices``; with ``skip_bad`` so are rows whose image is missing or broken.
+    :data:`COVID_LABELS`: "covid-19" is 1 where the finding names COVID-19; "pneumonia" is 1 where
+    it names a pneumonia or the cause of one, 0 where it is "No Finding", and unknown otherwise; the
+    others are Y/N. Blank (and a finding "todo" or "unknown") is NaN. Rows of other views or
+    modalities are left out and counted in ``notices``; with ``skip_bad`` so are rows whose image
+    is missing or broken.
 
     Raises :class:`DataError` for a missing file or column, an unknown label or value, and an
     image that cannot be read.
@@ -114,12 +129,23 @@ def read_covid_cxr(
 
 def _label(row: Row, name: str) -> float:
     value = row[COVID_LABELS[name]]
-    if not value or (name == "covid-19" and value.lower() in _UNDECIDED):
+    if COVID_LABELS[name] == "finding":
+        return _found(value.lower(), name)
+    if not value:
         return math.nan
-    if name == "covid-19":
-        return float("covid-19" in value.lower())
     if value not in ("Y", "N"):
         raise DataError(
             f"{row.place}: column '{COVID_LABELS[name]}' is '{value}'; use Y, N or blank"
         )
     return float(value == "Y")
+
+
+def _found(finding: str, name: str) -> float:
+    if not finding or finding in _UNDECIDED:
+        return math.nan
+    if name == "covid-19":
+        return float("covid-19" in finding)
+    if finding == "no finding":
+        return 0.0
+    causes = {part.strip() for part in re.split("[/,]", finding)}
+    return 1.0 if causes & _PNEUMONIAS else math.nan

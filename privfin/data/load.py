@@ -2,78 +2,242 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from privfin.config import RunConfig
-from privfin.data.covid_cxr import read_covid_cxr
+import numpy as np
+
+from privfin.config import DataConfig, ModalityConfig, RunConfig
+from privfin.config.data import SourceOptions
+from privfin.data.chexpert import read_chexpert
+from privfin.data.chexpert_labels import CHEXPERT_LABELS
+from privfin.data.chexpert_plus import read_chexpert_plus
+from privfin.data.covid_cxr import COVID_LABELS, read_covid_cxr
 from privfin.data.manifest import ManifestColumns, read_manifest
 from privfin.data.masking import DIAGNOSIS_WORDS
+from privfin.data.medmnist import medmnist_labels, read_medmnist
+from privfin.data.mimic_cxr import read_mimic_cxr
+from privfin.data.mix import MixedPart, mix_parts, part_labels
+from privfin.data.openi import read_openi
+from privfin.data.padchest import read_padchest
 from privfin.data.phantom import LABELS as PHANTOM_LABELS
 from privfin.data.phantom import generate_phantom
 from privfin.data.sources import LoadedData
-from privfin.errors import ConfigError
+from privfin.errors import ConfigError, DataError
 
 
-def label_names(config: RunConfig) -> tuple[str, ...]:
-    """The labels of a run, known without reading data.
+@dataclass(frozen=True)
+class Request:
+    """What is to be read of one source. ``labels`` is empty for all that it has by default."""
 
-    Raises:
-        ConfigError: a manifest without ``data.labels``.
-    """
-    if config.data.labels:
-        return config.data.labels
-    if config.data.source == "phantom":
-        return PHANTOM_LABELS
-    if config.data.source == "covid-cxr":
-        return ("covid-19",)
-    raise ConfigError("data.labels is empty: name the label columns of the manifest")
+    options: SourceOptions
+    root: Path
+    labels: tuple[str, ...]
+    image_size: int
+    modalities: Mapping[str, ModalityConfig]
+    patients: int
+    seed: int
 
 
-def load_source(config: RunConfig) -> LoadedData:
-    """Read the records that a configuration names.
-
-    Raises:
-        ConfigError: a data root is needed and missing.
-        DataError: the data cannot be used; the file, row or patient is named.
-    """
-    data = config.data
-    if data.source == "phantom":
-        if data.labels:
-            raise ConfigError("data.labels cannot be chosen for phantom: it has all 14 labels")
-        made = generate_phantom(data.patients, data.image_size, config.training.seed)
-        return LoadedData(made, None)
-    if data.root is None:
-        raise ConfigError(f"{data.source} needs a folder: give --data-root DIR")
-    if data.source == "covid-cxr":
-        words = DIAGNOSIS_WORDS if data.mask_words is None else data.mask_words
-        return read_covid_cxr(
-            data.root,
-            image_size=data.image_size,
-            labels=label_names(config),
-            mask=words,
-            skip_bad=data.skip_bad,
-        )
-    return _load_manifest(config, data.root)
+def _phantom(r: Request) -> LoadedData:
+    return LoadedData(generate_phantom(r.patients, r.image_size, r.seed))
 
 
-def _load_manifest(config: RunConfig, root: Path) -> LoadedData:
-    roles = config.data.manifest
-    unread = sorted(set(config.modalities) - set(roles.inputs))
+def _covid_cxr(r: Request) -> LoadedData:
+    words = r.options.mask_words
+    return read_covid_cxr(
+        r.root,
+        image_size=r.image_size,
+        labels=r.labels or ("covid-19",),
+        mask=DIAGNOSIS_WORDS if words is None else words,
+        skip_bad=r.options.skip_bad,
+    )
+
+
+def _openi(r: Request) -> LoadedData:
+    o = r.options
+    return read_openi(
+        r.root, image_size=r.image_size, labels=r.labels, sections=o.sections, views=o.views
+    )
+
+
+def _mimic_cxr(r: Request) -> LoadedData:
+    return read_mimic_cxr(
+        r.root,
+        image_size=r.image_size,
+        labels=r.labels,
+        sections=r.options.sections,
+        uncertain=r.options.uncertain,
+        views=r.options.views,
+    )
+
+
+def _chexpert(r: Request) -> LoadedData:
+    o = r.options
+    return read_chexpert(
+        r.root, image_size=r.image_size, labels=r.labels, uncertain=o.uncertain, views=o.views
+    )
+
+
+def _chexpert_plus(r: Request) -> LoadedData:
+    return read_chexpert_plus(
+        r.root,
+        image_size=r.image_size,
+        labels=r.labels,
+        sections=r.options.sections,
+        uncertain=r.options.uncertain,
+        views=r.options.views,
+    )
+
+
+def _padchest(r: Request) -> LoadedData:
+    return read_padchest(r.root, image_size=r.image_size, labels=r.labels, views=r.options.views)
+
+
+def _medmnist(r: Request) -> LoadedData:
+    return read_medmnist(r.root, image_size=r.image_size, labels=r.labels)
+
+
+def _manifest(r: Request) -> LoadedData:
+    roles = r.options.manifest
+    unread = sorted(set(r.modalities) - set(roles.inputs))
     if unread:
         raise ConfigError(f"data.manifest.inputs names no column for modality '{unread[0]}'")
     columns = ManifestColumns(
         patient=roles.patient,
         record=roles.record,
-        inputs={m: roles.inputs[m] for m in config.modalities},
-        kinds={m: c.kind for m, c in config.modalities.items() if c.kind != "tabular"},
-        labels=label_names(config),
+        inputs={m: roles.inputs[m] for m in r.modalities},
+        kinds={m: c.kind for m, c in r.modalities.items() if c.kind != "tabular"},
+        labels=r.labels,
         origin=roles.site,
         split=roles.split,
     )
     return read_manifest(
-        root,
+        r.root,
         file=roles.file,
         columns=columns,
-        image_size=config.data.image_size,
-        skip_bad=config.data.skip_bad,
+        image_size=r.image_size,
+        skip_bad=r.options.skip_bad,
     )
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a source is read. ``default`` are the labels of a run that names none, and ``labels``
+    all that can be asked for; None where only the data can tell."""
+
+    read: Callable[[Request], LoadedData]
+    labels: tuple[str, ...] | None
+    default: tuple[str, ...] | None = None
+
+
+#: Every source that can be read.
+READERS: Mapping[str, Reader] = {
+    "phantom": Reader(_phantom, PHANTOM_LABELS, PHANTOM_LABELS),
+    "manifest": Reader(_manifest, None),
+    "covid-cxr": Reader(_covid_cxr, tuple(COVID_LABELS), ("covid-19",)),
+    "mimic-cxr": Reader(_mimic_cxr, CHEXPERT_LABELS, CHEXPERT_LABELS),
+    "openi": Reader(_openi, CHEXPERT_LABELS, CHEXPERT_LABELS),
+    "chexpert": Reader(_chexpert, CHEXPERT_LABELS, CHEXPERT_LABELS),
+    "chexpert-plus": Reader(_chexpert_plus, CHEXPERT_LABELS, CHEXPERT_LABELS),
+    "padchest": Reader(_padchest, CHEXPERT_LABELS, CHEXPERT_LABELS),
+    "medmnist": Reader(_medmnist, None),
+}
+
+
+def label_names(config: RunConfig) -> tuple[str, ...]:
+    """The labels of a run: known without reading data, but for medmnist, whose file says.
+
+    Raises:
+        ConfigError: a manifest without ``data.labels``, or medmnist without labels and folder.
+        DataError: the file of a medmnist set cannot be read.
+    """
+    data = config.data
+    if data.labels:
+        return data.labels
+    if data.source == "mix":
+        return CHEXPERT_LABELS
+    default = READERS[data.source].default
+    if default is not None:
+        return default
+    if data.source == "medmnist":
+        return medmnist_labels(_root(data))
+    raise ConfigError("data.labels is empty: name the label columns of the manifest")
+
+
+def load_source(config: RunConfig) -> LoadedData:
+    """Read the records that a run trains on and is tested with.
+
+    Raises:
+        ConfigError: a data root is needed and missing, or labels that the source cannot have.
+        DataError: the data cannot be used; the file, row or patient is named. Also where no record
+            has a known label.
+    """
+    data = config.data
+    if data.source == "mix":
+        return _load_mix(config)
+    if data.source == "phantom" and data.labels:
+        raise ConfigError("data.labels cannot be chosen for phantom: it has all 14 labels")
+    root = Path() if data.source == "phantom" else _root(data)
+    request = Request(
+        data,
+        root,
+        label_names(config),
+        data.image_size,
+        config.modalities,
+        data.patients,
+        config.training.seed,
+    )
+    return _with_labels(data.source, read_source(data.source, request))
+
+
+def read_source(source: str, request: Request) -> LoadedData:
+    """Read one source, labelled or not, and forget its own split if ``split`` is "random".
+
+    Raises:
+        ConfigError, DataError: see :func:`load_source`; unknown labels are allowed.
+    """
+    loaded = READERS[source].read(request)
+    return loaded if request.options.split == "official" else replace(loaded, test_patients=None)
+
+
+def _load_mix(config: RunConfig) -> LoadedData:
+    data, root = config.data, _root(config.data)
+    labels = label_names(config)
+    # What can be refused without data is refused before any is read.
+    wanted = [part_labels(part, READERS[part.source].labels, labels) for part in data.part]
+    parts = []
+    for number, (part, own) in enumerate(zip(data.part, wanted, strict=True)):
+        request = Request(
+            part,
+            root / part.folder,
+            own,
+            data.image_size,
+            {m: c for m, c in config.modalities.items() if m in part.manifest.inputs}
+            if part.source == "manifest"
+            else config.modalities,
+            part.patients,
+            config.training.seed + number,  # two phantoms of a mix must not be the same people
+        )
+        try:
+            loaded = _with_labels(part.source, read_source(part.source, request))
+        except DataError as error:
+            raise DataError(f"part '{part.name}': {error}") from error
+        parts.append(MixedPart(part.name, loaded, part.rename))
+    return mix_parts(parts, labels, test_fraction=data.test_fraction, seed=config.training.seed)
+
+
+def _with_labels(source: str, loaded: LoadedData) -> LoadedData:
+    if all(np.isnan(record.labels).all() for record in loaded.dataset.records):
+        raise DataError(
+            f"no record of {source} has a known label, so nothing can be learned from it; as a "
+            "public set for imputer = 'retrieval' it can still serve"
+        )
+    return loaded
+
+
+def _root(data: DataConfig) -> Path:
+    if data.root is None:
+        raise ConfigError(f"{data.source} needs a folder: give --data-root DIR")
+    return data.root

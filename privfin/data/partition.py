@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from privfin.data.records import Dataset
-from privfin.errors import DataError, UserInputError
+from privfin.errors import DataError, UserInputError, nearest
 
 #: From this concentration on, a Dirichlet deal counts as the same label mix at every site.
 IID_ALPHA = 1e6
@@ -47,7 +47,7 @@ def split_patients(
     """
     patients = list(dataset.patients())
     size = test_size(len(patients), test_fraction)
-    chosen = set(_rng(seed, "split").permutation(len(patients))[:size].tolist())
+    chosen = set(public_rng(seed, "split").permutation(len(patients))[:size].tolist())
     train = [p for i, p in enumerate(patients) if i not in chosen]
     test = [p for i, p in enumerate(patients) if i in chosen]
     return train, test
@@ -93,7 +93,7 @@ def partition_patients(
         raise UserInputError(f"alpha must be above 0 (inf for equal label mixes), got {alpha}")
     _check_patients(dataset, patient_ids)
     sizes = np.array(site_sizes(len(patient_ids), sites))
-    rng = _rng(seed, "deal")
+    rng = public_rng(seed, "deal")
     order = rng.permutation(len(patient_ids))
     if alpha >= IID_ALPHA:
         ends = np.cumsum(sizes)[:-1]
@@ -220,65 +220,121 @@ def partition_by_origin(
     return dealt
 
 
-def _pattern_parts(pattern: str) -> list[int]:
-    if not re.fullmatch(r"\s*\d{1,6}\s*:\s*\d{1,6}\s*:\s*\d{1,6}\s*", pattern, re.ASCII):
-        raise UserInputError(
-            f"the modality pattern '{pattern}' is not of the form a:b:c, "
-            "for example 4:4:2 (sites with image only : text only : both)"
-        )
-    parts = [int(part) for part in pattern.split(":")]
-    if sum(parts) == 0:
-        raise UserInputError(f"the modality pattern '{pattern}' has no sites at all")
-    return parts
+def deal_shards(
+    patient_ids: Sequence[str], names: Sequence[str], seed: int
+) -> dict[str, list[str]]:
+    """Deal one place's patients blindly to several sites of equal size (:func:`site_sizes`).
 
-
-def parse_pattern(
-    pattern: str, modalities: tuple[str, str] = ("image", "text")
-) -> list[tuple[str, ...]]:
-    """The modalities of each site of a pattern "a:b:c".
-
-    a sites with the first modality only, then b with the second only, then c with both. Raises
-    :class:`UserInputError` if the pattern is malformed or empty.
+    The same ``seed`` and patients give the same deal; the first name seasons it. Raises
+    :class:`UserInputError` if there are fewer patients than names.
     """
-    return _expand(_pattern_parts(pattern), modalities)
+    if len(names) == 1:
+        return {names[0]: list(patient_ids)}
+    if len(patient_ids) < len(names):
+        raise UserInputError(
+            f"{len(patient_ids)} patients cannot be dealt to the {len(names)} sites "
+            f"{names[0]} to {names[-1]}; use fewer shards"
+        )
+    order = public_rng(seed, f"shards {names[0]}").permutation(len(patient_ids))
+    ends = np.cumsum(site_sizes(len(patient_ids), len(names)))[:-1]
+    parts = np.split(order, ends)
+    return {
+        name: [patient_ids[i] for i in sorted(part)]
+        for name, part in zip(names, parts, strict=True)
+    }
+
+
+#: A pattern: which modalities a kind of site holds, and how many such sites there are.
+Pattern = list[tuple[tuple[str, ...], int]]
+
+
+def read_pattern(pattern: str, modalities: Sequence[str] = ("image", "text")) -> Pattern:
+    """What a modality pattern says, in its order, without the kinds that have no site.
+
+    Two forms: "4:4:2" for two modalities, sites with the first only : the second only : both;
+    and "image=4, text=4, image+text=2" for any number. Raises :class:`UserInputError` for a
+    pattern that is malformed or empty, or that names an unknown modality or a kind twice.
+    """
+    found = _colons(pattern, modalities) if ":" in pattern else _named(pattern, modalities)
+    kept = [(held, count) for held, count in found if count]
+    if not kept:
+        raise UserInputError(f"the modality pattern '{pattern}' has no sites at all")
+    return kept
+
+
+def _colons(pattern: str, modalities: Sequence[str]) -> Pattern:
+    if not re.fullmatch(r"\s*\d{1,6}\s*:\s*\d{1,6}\s*:\s*\d{1,6}\s*", pattern, re.ASCII):
+        raise _malformed(pattern)
+    if len(modalities) != 2:
+        each = ", ".join(f"{m}=1" for m in modalities)
+        raise UserInputError(
+            f"the modality pattern '{pattern}' is for two modalities, and there are "
+            f"{len(modalities)}: write '{each}', with + for sites that hold several"
+        )
+    first, second = modalities
+    held = [(first,), (second,), (first, second)]
+    return [(h, int(count)) for h, count in zip(held, pattern.split(":"), strict=True)]
+
+
+def _named(pattern: str, modalities: Sequence[str]) -> Pattern:
+    found: dict[tuple[str, ...], int] = {}
+    for part in pattern.split(","):
+        match = re.fullmatch(r"([\w\s+]+)=\s*(\d{1,6})\s*", part)
+        if match is None:
+            raise _malformed(pattern)
+        names = [name.strip() for name in match[1].split("+")]
+        for name in names:
+            if name not in modalities:
+                raise UserInputError(
+                    f"the modality pattern '{pattern}' names an unknown modality '{name}'"
+                    f"{nearest(name, modalities)}"
+                )
+        held = tuple(m for m in modalities if m in names)
+        if len(held) != len(names) or held in found:
+            raise UserInputError(
+                f"the modality pattern '{pattern}' names '{match[1].strip()}' twice"
+            )
+        found[held] = int(match[2])
+    return list(found.items())
+
+
+def _malformed(pattern: str) -> UserInputError:
+    return UserInputError(
+        f"the modality pattern '{pattern}' is not of the form a:b:c, for example 4:4:2 (sites "
+        "with image only : text only : both), or image=4, text=4, image+text=2"
+    )
 
 
 def sites_modalities(
-    pattern: str, sites: int, modalities: tuple[str, ...] = ("image", "text")
+    pattern: str, sites: int, modalities: Sequence[str] = ("image", "text")
 ) -> list[tuple[str, ...]]:
-    """The modalities of each of ``sites`` sites, in a pattern's proportions.
+    """The modalities of each of ``sites`` sites, in a pattern's proportions and order.
 
-    Largest remainders, but every part above 0 gets at least one site; order as in
-    :func:`parse_pattern`. Raises :class:`UserInputError` for a malformed pattern, fewer sites than
-    its parts above 0, or other than two modalities.
+    Largest remainders, but every kind that the pattern has gets at least one site. Raises
+    :class:`UserInputError` as :func:`read_pattern` does, and for fewer sites than kinds.
     """
-    parts = np.array(_pattern_parts(pattern))
-    used = int((parts > 0).sum())
-    if sites < used:
+    kinds = read_pattern(pattern, modalities)
+    if sites < len(kinds):
         raise UserInputError(
-            f"the modality pattern '{pattern}' needs at least {used} sites, got {sites}"
+            f"the modality pattern '{pattern}' needs at least {len(kinds)} sites, got {sites}"
         )
+    parts = np.array([count for _, count in kinds])
     exact = parts * (sites / parts.sum())
     counts = np.floor(exact + 1e-9).astype(np.int64)
     by_remainder = np.argsort(-(exact - counts), kind="stable")
     counts[by_remainder[: sites - counts.sum()]] += 1
-    for part in np.flatnonzero((parts > 0) & (counts == 0)):
+    for part in np.flatnonzero(counts == 0):
         counts[np.argmax(counts)] -= 1
         counts[part] = 1
-    return _expand(counts.tolist(), modalities)
+    numbers = counts.tolist()
+    return [held for (held, _), n in zip(kinds, numbers, strict=True) for _ in range(n)]
 
 
-def _expand(counts: Sequence[int], modalities: tuple[str, ...]) -> list[tuple[str, ...]]:
-    if len(modalities) != 2:
-        raise UserInputError(
-            f"a pattern a:b:c is for two modalities, got {len(modalities)}; name the sites instead"
-        )
-    held = [(modalities[0],), (modalities[1],), modalities]
-    return [held[k] for k in range(3) for _ in range(counts[k])]
+def public_rng(seed: int, purpose: str) -> np.random.Generator:
+    """A public stream for one purpose: splits, deals and what is taken away are not secret.
 
-
-def _rng(seed: int, purpose: str) -> np.random.Generator:
-    """A public stream for one purpose: splits and deals are not secret."""
+    Raises :class:`UserInputError` for a negative ``seed``.
+    """
     if seed < 0:
         raise UserInputError(f"a seed must not be negative, got {seed}")
     return np.random.Generator(np.random.PCG64([seed, *purpose.encode()]))

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from privfin.config import RunConfig
+from privfin.data.augment import with_copies
 from privfin.data.load import load_source
+from privfin.data.missingness import thin, unlabel
 from privfin.data.partition import (
+    deal_shards,
     partition_by_origin,
     partition_patients,
     refuse_overlap,
@@ -19,9 +21,11 @@ from privfin.data.partition import (
 from privfin.data.records import Dataset
 from privfin.data.sources import LoadedData
 from privfin.errors import PlanError
+from privfin.federation.encoding import Encoded, Encoding
 from privfin.federation.local_training import SiteData
 from privfin.federation.plan import SiteDeclaration, site_modalities, site_names
-from privfin.models.frontends import read_inputs
+from privfin.federation.public_set import load_public, refuse_own_patients
+from privfin.models.feature_cache import FeatureCache
 from privfin.models.multimodal import Batch
 from privfin.privacy.calibration import check_delta, default_delta
 
@@ -31,89 +35,153 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class TestData:
-    """Held-out records, of patients that no site trains on."""
+    """Held-out records, of patients that no site trains on.
+
+    ``is_thinned`` says whether inputs were taken away from them (``missingness.test``).
+    ``sex`` and ``age`` are those of :class:`~privfin.data.records.Record`, one a record, or empty;
+    ``source`` names the part of a mix that a record comes from, and is None without a mix. They
+    serve for results by group only.
+    """
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
     batch: Batch
     patient_ids: tuple[str, ...]
     fingerprint: str
+    is_thinned: bool = False
+    sex: tuple[str, ...] = ()
+    age: tuple[float, ...] = ()
+    source: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Every site's training data and the common test data, after the front ends."""
+    """Every site's training data and the common test data, after the front ends.
+
+    ``public`` holds the public records of ``imputer = "retrieval"``, encoded by front ends.
+    """
 
     sites: dict[str, SiteData]
     declarations: tuple[SiteDeclaration, ...]
     test: TestData
     notices: tuple[str, ...]
+    public: Batch | None = None
 
 
 def _silent(stage: str, done: int, total: int) -> None:
     pass
 
 
-def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
+def prepare(
+    config: RunConfig, progress: Progress = _silent, cache: FeatureCache | None = None
+) -> PreparedData:
     """Load, split, deal to sites and encode.
 
+    Args:
+        config: the run's configuration.
+        progress: told what is being done.
+        cache: where features of frozen encoders are kept; None computes them anew.
+
     Raises:
-        DataError, ConfigError: see :func:`load_source`.
+        DataError, ConfigError: see :func:`load_source`; an input cannot be read (without
+            ``data.skip_bad``); a frozen encoder cannot be loaded.
         PlanError: a site would have fewer patients than a batch.
     """
     progress("reading data", 0, 1)
     loaded = load_source(config)
     dataset = loaded.dataset
+    public = load_public(config)
+    if public is not None:
+        refuse_own_patients(public, dataset)
     train, test = _split(config, loaded)
     dealt = _deal(config, dataset, train)
-    declarations, parts = [], {}
-    notices = list(dataset.notices)
-    for name, held in zip(site_names(config), site_modalities(config), strict=True):
-        own = dataset.of_patients(dealt[name], name).with_modalities(held)
-        own = _with_labels(own)
-        count = len(own.patients())
-        if count < config.training.batch_size:
-            raise PlanError(
-                f"site '{name}' has {count} patients with usable records, fewer than one batch "
-                f"of {config.training.batch_size}: lower training.batch_size or merge sites"
-            )
-        parts[name] = own
-        declared = {s.name: s.patients for s in config.federation.site}.get(name)
-        _check_declaration(config, name, declared or count, count)
-        if declared not in (None, count):
-            notices.append(
-                f"site '{name}' does not have exactly the {declared} patients that it declares; "
-                "the plan uses the declared number"
-            )
-        declarations.append(SiteDeclaration(name, held, declared or count))
-    held_out = _with_labels(dataset.of_patients(test, "test"))
+    holdings = dict(zip(site_names(config), site_modalities(config), strict=True))
+    parts = {}
+    for name, held in holdings.items():
+        parts[name] = _training_records(config, dataset.of_patients(dealt[name], name), held)
+        _declare(config, name, held, parts[name])  # refuses before anything is encoded
+    held_out = _held_out_records(config, dataset.of_patients(test, "test"))
     if not held_out.records:
         raise PlanError("no held-out patient has a known label, so the model cannot be measured")
-    sites = {}
-    for index, (name, own) in enumerate(parts.items()):
-        progress("encoding", index, len(parts) + 1)
-        patients = list(own.patients().values())
-        sites[name] = SiteData(encode(own, config), patients, own.fingerprint())
-    progress("encoding", len(parts), len(parts) + 1)
-    test_data = TestData(
-        encode(held_out, config),
-        tuple(r.patient_id for r in held_out.records),
-        held_out.fingerprint(),
+    copied = {n: _with_copies(config, own, holdings[n]) for n, own in parts.items()}
+    sets = [rows for _, rows in copied.values()] + [held_out, *([public] if public else [])]
+    total = sum(len(rows.records) for rows in sets) * len(config.modalities)
+    encoding = Encoding(config, cache, _Counter(progress, total))
+    notices = [*dataset.notices, *encoding.notices()]
+    sites, declarations = {}, []
+    for name, (copies, rows) in copied.items():
+        own = encoding.readable(parts[name], rows, copies)
+        declaration, remarks = _declare(config, name, holdings[name], own.dataset)
+        declarations.append(declaration)
+        notices += [*own.notices, *remarks]
+        patients = list(own.dataset.patients().values())
+        sites[name] = SiteData(own.batch, patients, own.dataset.fingerprint(), copies)
+    tested = encoding.readable(held_out, held_out)
+    notices += tested.notices
+    shared = None if public is None else encoding.strictly(public)
+    if cache is not None:
+        cache.trim()
+    return PreparedData(
+        sites, tuple(declarations), _test_data(config, tested), tuple(notices), shared
     )
-    progress("encoding", len(parts) + 1, len(parts) + 1)
-    return PreparedData(sites, tuple(declarations), test_data, tuple(notices))
 
 
-def encode(dataset: Dataset, config: RunConfig) -> Batch:
-    """All records as front-end tensors: computed once, because nothing in a front end learns."""
-    inputs, present = {}, {}
-    for name, modality in config.modalities.items():
-        inputs[name], present[name] = read_inputs(
-            dataset.records, name, modality, config.data.image_size
+def _test_data(config: RunConfig, tested: Encoded) -> TestData:
+    records = tested.dataset.records
+    if not records:
+        raise PlanError("no held-out record can be read, so the model cannot be measured")
+    return TestData(
+        tested.batch,
+        tuple(r.patient_id for r in records),
+        tested.dataset.fingerprint(),
+        is_thinned=any(config.missingness.test.values()),
+        sex=tuple(r.sex for r in records),
+        age=tuple(r.age for r in records),
+        source=tuple(r.origin for r in records) if config.data.source == "mix" else None,
+    )
+
+
+class _Counter:
+    """Adds up what is encoded, for a progress bar."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._done, self._total = progress, 0, total
+
+    def __call__(self, inputs: int) -> None:
+        self._done += inputs
+        self._progress("encoding", self._done, self._total)
+
+
+def _declare(
+    config: RunConfig, name: str, held: tuple[str, ...], own: Dataset
+) -> tuple[SiteDeclaration, list[str]]:
+    """What a site says of itself, with a notice if its number of patients is another one.
+
+    Raises:
+        PlanError: it has fewer patients than a batch, or delta does not suit their number.
+    """
+    count = len(own.patients())
+    if count < config.training.batch_size:
+        raise PlanError(
+            f"site '{name}' has {count} patients with usable records, fewer than one batch "
+            f"of {config.training.batch_size}: lower training.batch_size or merge sites"
         )
-    width = len(dataset.label_names)
-    labels = np.array([r.labels for r in dataset.records], dtype=np.float32).reshape(-1, width)
-    return Batch(inputs, present, torch.from_numpy(labels))
+    declared = {n: s.patients for s in config.federation.site for n in s.names}.get(name)
+    _check_declaration(config, name, declared or count, count)
+    notices = []
+    if declared not in (None, count):
+        notices.append(
+            f"site '{name}' does not have exactly the {declared} patients that it declares; "
+            "the plan uses the declared number"
+        )
+    return SiteDeclaration(name, held, declared or count), notices
+
+
+def _with_copies(config: RunConfig, dataset: Dataset, held: Sequence[str]) -> tuple[int, Dataset]:
+    """How many rows a record of a site gets, and the records so often: once without images."""
+    images = [m for m in held if config.modalities[m].kind == "image"]
+    copies = config.training.augmentations if images else 1
+    return copies, with_copies(dataset, images, copies, config.training.seed)
 
 
 def _split(config: RunConfig, loaded: LoadedData) -> tuple[list[str], list[str]]:
@@ -134,7 +202,10 @@ def _split(config: RunConfig, loaded: LoadedData) -> tuple[list[str], list[str]]
 def _deal(config: RunConfig, dataset: Dataset, train: Sequence[str]) -> dict[str, list[str]]:
     if config.federation.site:
         rules = [(s.name, s.match) for s in config.federation.site]
-        return partition_by_origin(dataset, train, rules)
+        places = partition_by_origin(dataset, train, rules)
+        seed = config.training.seed
+        shards = [deal_shards(places[s.name], s.names, seed) for s in config.federation.site]
+        return {name: patients for dealt in shards for name, patients in dealt.items()}
     groups = partition_patients(
         dataset,
         train,
@@ -157,7 +228,45 @@ def _check_declaration(config: RunConfig, site: str, declared: int, count: int) 
         raise PlanError(f"site '{site}': {error}") from error
 
 
-def _with_labels(dataset: Dataset) -> Dataset:
-    """Only records with at least one known label: the others teach nothing."""
-    known = tuple(r for r in dataset.records if not np.isnan(r.labels).all())
+def _training_records(config: RunConfig, dealt: Dataset, held: Sequence[str]) -> Dataset:
+    """What a site trains on: inputs that it holds, less what the configuration takes away."""
+    missing = config.missingness
+    seed = config.training.seed
+    own = thin(
+        dealt.with_modalities(held),
+        missing.train,
+        split="train",
+        seed=seed,
+        label=missing.label,
+        odds=missing.odds,
+    )
+    shares = missing.unlabelled_without
+    if not any(share for m, share in shares.items() if m not in held):
+        return _with_labels(own)
+    return _with_labels(unlabel(own, shares, held, seed=seed), or_pairs=True)
+
+
+def _held_out_records(config: RunConfig, test: Dataset) -> Dataset:
+    missing = config.missingness
+    thinned = thin(
+        test,
+        missing.test,
+        split="test",
+        seed=config.training.seed,
+        label=missing.label,
+        odds=missing.odds,
+    )
+    return _with_labels(thinned)
+
+
+def _with_labels(dataset: Dataset, *, or_pairs: bool = False) -> Dataset:
+    """Only records with at least one known label: the others teach nothing.
+
+    With ``or_pairs``, records of two or more modalities stay too: they teach the imputers.
+    """
+    known = tuple(
+        r
+        for r in dataset.records
+        if not np.isnan(r.labels).all() or (or_pairs and len(r.inputs) > 1)
+    )
     return Dataset(dataset.name, dataset.label_names, known, dataset.notices)

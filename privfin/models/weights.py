@@ -39,7 +39,8 @@ def weight_files(modality: ModalityConfig) -> list[Path]:
     """The files that a frozen encoder is made of, in order. Raises as :func:`weights_digest`."""
     family, _, name = modality.encoder.partition(":")
     if family == "timm":
-        assert modality.weights is not None  # the configuration checks it
+        if modality.weights is None:
+            raise ConfigError("a timm encoder needs weights = FILE: nothing is downloaded")
         return [check_safetensors(modality.weights)]
     folder = Path(name)
     if not folder.is_dir():

@@ -57,6 +57,17 @@ def test_findings(tmp_path, finding, label) -> None:
     assert np.array_equal(labels, [label], equal_nan=True)
 
 
+@pytest.mark.parametrize(
+    ("finding", "label"),
+    [("COVID-19", 1), ("COVID-19, ARDS", 1), ("Pneumonia/Bacterial/Streptococcus", 1),
+     ("E.Coli", 1), ("Pneumocystis", 1), ("No Finding", 0), ("ARDS", np.nan),
+     ("Tuberculosis", np.nan), ("", np.nan), ("todo", np.nan), ("Unknown", np.nan)],
+)  # fmt: skip
+def test_which_findings_are_pneumonias(tmp_path, finding, label) -> None:
+    labels = only(write(tmp_path, {"finding": finding}), labels=("pneumonia",)).labels
+    assert np.array_equal(labels, [label], equal_nan=True)
+
+
 def test_outcomes_in_the_order_asked_for(tmp_path) -> None:
     names = ("went_icu", "survival", "intubated", "covid-19")
     labels = only(write(tmp_path, {}), labels=names).labels
@@ -138,7 +149,7 @@ def test_wrong_labels_are_refused(tmp_path) -> None:
         read_covid_cxr(tmp_path, image_size=16, labels=("survival", "survival"))
     with pytest.raises(DataError, match="choose from"):
         read_covid_cxr(tmp_path, image_size=16, labels=())
-    assert set(COVID_LABELS) == {"covid-19", "survival", "went_icu", "intubated"}
+    assert set(COVID_LABELS) == {"covid-19", "pneumonia", "survival", "went_icu", "intubated"}
 
 
 def test_a_table_without_frontal_images_is_refused(tmp_path) -> None:

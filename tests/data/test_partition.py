@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from privfin.data import partition
 from privfin.data.partition import (
-    parse_pattern,
+    deal_shards,
     partition_by_origin,
     partition_patients,
+    read_pattern,
     refuse_overlap,
     site_sizes,
     sites_modalities,
@@ -199,18 +200,86 @@ def test_ambiguous_rules_are_refused(rules, message) -> None:
         partition_by_origin(dataset, list(dataset.patients()), rules)
 
 
-def test_patterns_list_sites_in_order() -> None:
-    expected = [("image",)] * 2 + [("text",)] + [("image", "text")] * 3
-    assert parse_pattern("2:1:3") == expected
-    assert parse_pattern(" 1 : 0 : 1 ", ("xray", "notes")) == [("xray",), ("xray", "notes")]
+def test_a_pattern_says_what_sites_hold() -> None:
+    both = ("image", "text")
+    assert read_pattern("2:1:3") == [(("image",), 2), (("text",), 1), (both, 3)]
+    assert read_pattern(" 1 : 0 : 1 ", ("xray", "notes")) == [
+        (("xray",), 1),
+        (("xray", "notes"), 1),
+    ]
+    assert read_pattern("text + image = 2,image=1") == [(both, 2), (("image",), 1)]
 
 
-@pytest.mark.parametrize("pattern", ["", "4:4", "4:4:2:1", "a:b:c", "-1:4:2", "1.5:1:1", "0:0:0"])
+MALFORMED = ["", "4:4", "4:4:2:1", "a:b:c", "-1:4:2", "1.5:1:1", "0:0:0", "image", "image=", "=4"]
+
+
+@pytest.mark.parametrize(
+    "pattern", [*MALFORMED, "image=4;text=2", "image=-1", "image=0", "image=4,", "image:4:2"]
+)
 def test_malformed_patterns_are_refused(pattern) -> None:
     with pytest.raises(UserInputError, match="pattern"):
-        parse_pattern(pattern)
+        read_pattern(pattern)
     with pytest.raises(UserInputError, match="pattern"):
         sites_modalities(pattern, 10)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("imgae=4", "unknown modality 'imgae'; did you mean 'image'?"),
+        ("image+=4", "unknown modality ''"),
+        ("image+image=4", "names 'image+image' twice"),
+        ("image+text=4, text+image=2", "names 'text+image' twice"),
+    ],
+)
+def test_patterns_that_name_the_wrong_things_are_refused(pattern, says) -> None:
+    with pytest.raises(UserInputError) as caught:
+        read_pattern(pattern)
+    assert says in str(caught.value)
+
+
+def subsets(names: tuple[str, ...]) -> list[tuple[str, ...]]:
+    return [
+        held
+        for code in range(1, 2 ** len(names))
+        if (held := tuple(n for i, n in enumerate(names) if code >> i & 1))
+    ]
+
+
+@given(
+    counts=st.dictionaries(
+        st.sampled_from(subsets(("image", "text", "labs", "ecg"))), st.integers(0, 30), min_size=1
+    ),
+    data=st.data(),
+)
+def test_named_patterns_of_any_number_of_modalities_are_read_as_written(counts, data) -> None:
+    """However the names of a kind are ordered and spaced."""
+    blank = st.sampled_from(["", " ", "  "])
+    parts = []
+    for held, count in counts.items():
+        words = [data.draw(blank) + m + data.draw(blank) for m in data.draw(st.permutations(held))]
+        parts.append(f"{'+'.join(words)}={data.draw(blank)}{count}{data.draw(blank)}")
+    pattern = ",".join(parts)
+    kinds = [(held, count) for held, count in counts.items() if count]
+    modalities = ("image", "text", "labs", "ecg")
+    if not kinds:
+        with pytest.raises(UserInputError, match="no sites at all"):
+            read_pattern(pattern, modalities)
+        return
+    assert read_pattern(pattern, modalities) == kinds
+    total = sum(count for _, count in kinds)
+    expanded = [held for held, count in kinds for _ in range(count)]
+    assert sites_modalities(pattern, total, modalities) == expanded
+    assert set(sites_modalities(pattern, len(kinds), modalities)) == {held for held, _ in kinds}
+
+
+@given(parts=st.tuples(*[st.integers(0, 20)] * 3), sites=st.integers(1, 60))
+def test_the_two_forms_of_a_pattern_agree(parts, sites) -> None:
+    colons = ":".join(map(str, parts))
+    named = "image={}, text={}, image+text={}".format(*parts)
+    if sites < sum(part > 0 for part in parts) or not any(parts):
+        return
+    assert sites_modalities(colons, sites) == sites_modalities(named, sites)
 
 
 @given(parts=st.tuples(*[st.integers(0, 20)] * 3), sites=st.integers(1, 60))
@@ -232,7 +301,7 @@ def test_patterns_scale_to_any_number_of_sites(parts, sites) -> None:
         # Largest remainders stay within one; giving a part its single site may take two more.
         assert abs(count - exact) < 1 or count == 1 or exact - count <= 3
     if sites == sum(parts):
-        assert held == parse_pattern(pattern)
+        assert held == [kind for part, kind in zip(parts, kinds, strict=True) for _ in range(part)]
 
 
 def test_known_scalings() -> None:
@@ -247,6 +316,31 @@ def test_known_scalings() -> None:
     assert counts("4:4:2", 3) == [1, 1, 1]
 
 
-def test_patterns_are_for_two_modalities() -> None:
-    with pytest.raises(UserInputError, match="two modalities"):
+def test_a_pattern_with_colons_is_for_two_modalities() -> None:
+    with pytest.raises(UserInputError, match="two modalities, and there are 3: write 'image=1"):
         sites_modalities("4:4:2", 10, ("image", "text", "tabular"))
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(0, 90), shards=st.integers(1, 9), seed=st.integers(0, 1000))
+def test_shards_are_equal_and_hold_every_patient_once(n, shards, seed) -> None:
+    patients = [f"p{i}" for i in range(n)]
+    names = [f"a-{i + 1}" for i in range(shards)]
+    if n < shards and shards > 1:
+        with pytest.raises(UserInputError, match=f"the {shards} sites a-1 to a-{shards}"):
+            deal_shards(patients, names, seed)
+        return
+    dealt = deal_shards(patients, names, seed)
+    assert list(dealt) == names
+    assert [len(part) for part in dealt.values()] == ([n] if shards == 1 else site_sizes(n, shards))
+    assert sorted(p for part in dealt.values() for p in part) == sorted(patients)
+    assert dealt == deal_shards(patients, names, seed)
+
+
+def test_shards_are_dealt_blindly() -> None:
+    """Neither in the order of the file, nor alike for every seed and place."""
+    patients = [f"p{i:03d}" for i in range(200)]
+    dealt = deal_shards(patients, ["a-1", "a-2"], 0)
+    assert dealt["a-1"] != patients[:100]
+    assert dealt["a-1"] != deal_shards(patients, ["a-1", "a-2"], 1)["a-1"]
+    assert dealt["a-1"] != deal_shards(patients, ["b-1", "b-2"], 0)["b-1"]

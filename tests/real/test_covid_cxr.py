@@ -35,8 +35,11 @@ def test_labels_have_the_collections_counts(covid) -> None:
     labels = np.array([record.labels for record in covid.records])
     positive = dict(zip(covid.label_names, (labels == 1).sum(axis=0), strict=True))
     unknown = dict(zip(covid.label_names, np.isnan(labels).sum(axis=0), strict=True))
-    assert positive == {"covid-19": 200, "survival": 63, "went_icu": 14, "intubated": 54}
-    assert unknown == {"covid-19": 0, "survival": 163, "went_icu": 231, "intubated": 192}
+    outcomes = {"survival": 63, "went_icu": 14, "intubated": 54}
+    assert positive == {"covid-19": 200, "pneumonia": 246, **outcomes}
+    outcomes = {"survival": 163, "went_icu": 231, "intubated": 192}
+    # Four rows name ARDS alone. Two name no finding: the only negatives.
+    assert unknown == {"covid-19": 0, "pneumonia": 4, **outcomes}
 
 
 def test_no_diagnosis_is_left_in_the_text(covid) -> None:
