@@ -35,6 +35,16 @@ def encode(dataset: Dataset, config: RunConfig) -> Batch:
     return Encoding(config).strictly(dataset)
 
 
+def encoder_notices(config: RunConfig) -> list[str]:
+    """What is frozen, one line a modality.
+
+    Raises:
+        ConfigError: a frozen encoder cannot be loaded.
+    """
+    frozen = {m: c for m, c in config.modalities.items() if is_frozen(c)}
+    return [f"{name}: {load_frozen(c).description()}" for name, c in frozen.items()]
+
+
 class Encoding:
     """Encodes the data sets of one run.
 
@@ -91,11 +101,6 @@ class Encoding:
         # Names of files stay out of the manifest by this first word (training_run.py).
         notices = tuple(f"skipped {lost[i]}" for i in sorted(lost))
         return Encoded(rest, batch.rows(index), notices)
-
-    def notices(self) -> list[str]:
-        """What is frozen, one line a modality."""
-        frozen = {m: c for m, c in self._config.modalities.items() if is_frozen(c)}
-        return [f"{name}: {load_frozen(c).description()}" for name, c in frozen.items()]
 
     def _may_skip(self, record: Record) -> bool:
         return self._config.data.skip_bad or record.origin in self._lenient_parts

@@ -21,7 +21,7 @@ from privfin.data.partition import (
 from privfin.data.records import Dataset
 from privfin.data.sources import LoadedData
 from privfin.errors import PlanError
-from privfin.federation.encoding import Encoded, Encoding
+from privfin.federation.encoding import Encoded, Encoding, encoder_notices
 from privfin.federation.local_training import SiteData
 from privfin.federation.plan import SiteDeclaration, site_modalities, site_names
 from privfin.federation.public_set import load_public, refuse_own_patients
@@ -87,6 +87,7 @@ def prepare(
             ``data.skip_bad``); a frozen encoder cannot be loaded.
         PlanError: a site would have fewer patients than a batch.
     """
+    frozen = encoder_notices(config)  # refuses weights that do not fit before data is read
     progress("reading data", 0, 1)
     loaded = load_source(config)
     dataset = loaded.dataset
@@ -107,7 +108,7 @@ def prepare(
     sets = [rows for _, rows in copied.values()] + [held_out, *([public] if public else [])]
     total = sum(len(rows.records) for rows in sets) * len(config.modalities)
     encoding = Encoding(config, cache, _Counter(progress, total))
-    notices = [*dataset.notices, *encoding.notices()]
+    notices = [*dataset.notices, *frozen]
     sites, declarations = {}, []
     for name, (copies, rows) in copied.items():
         own = encoding.readable(parts[name], rows, copies)

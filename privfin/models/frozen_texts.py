@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from privfin.errors import ConfigError
 from privfin.models.public_libraries import import_library
+from privfin.models.weights import check_folder
 
 #: Nothing is fetched, and no code that lies in the folder is run.
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -67,6 +68,7 @@ def load(folder: str, length: int) -> tuple[nn.Module, Callable[[Any], Tensor]]:
 
 @lru_cache(maxsize=8)
 def _configuration(folder: str) -> Any:
+    check_folder(folder)
     library = import_library("transformers")
     try:
         settings = library.AutoConfig.from_pretrained(folder, **_LOCAL)

@@ -188,12 +188,12 @@ class Boom:
 def test_pickled_weights_are_refused_unopened(suffix, image, save_bert, tmp_path):
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(pickle.dumps(Boom()))
-    with pytest.raises(ConfigError, match="only .safetensors"):
+    with pytest.raises(ConfigError, match=r"only \.safetensors"):
         load_frozen(image.model_copy(update={"weights": path}))
     folder = save_bert(tmp_path / "bert")
     (folder / "model.safetensors").unlink()
     (folder / f"pytorch_model{suffix}").write_bytes(pickle.dumps(Boom()))
-    with pytest.raises(ConfigError, match="only .safetensors"):
+    with pytest.raises(ConfigError, match=r"only \.safetensors"):
         load_frozen(ModalityConfig(encoder=f"transformers:{folder}", kind="text", length=8))
 
 
@@ -249,7 +249,7 @@ def test_damaged_weights_are_refused(content, image, tmp_path):
 
 
 def test_files_that_are_not_there_are_named(image, tmp_path):
-    with pytest.raises(ConfigError, match="nowhere.safetensors do not exist"):
+    with pytest.raises(ConfigError, match=r"nowhere\.safetensors do not exist"):
         load_frozen(image.model_copy(update={"weights": tmp_path / "nowhere.safetensors"}))
     nothing = ModalityConfig(encoder=f"transformers:{tmp_path}/nothing", kind="text")
     with pytest.raises(ConfigError, match="is not a folder"):
