@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from privfin.errors import ConfigError
+
 EPILOG = """Examples:
 
   privfin predict runs/a --image X.png
@@ -19,13 +21,20 @@ def predict(
     run: Annotated[Path, typer.Argument(help="Run directory of a finished run.")],
     image: Annotated[Path | None, typer.Option(help="A chest X-ray, PNG or JPEG.")] = None,
     text: Annotated[str | None, typer.Option(help="The report's text.")] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="MODALITY=PATH: where a frozen encoder's weights lie now."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Score one study with whichever modality is there; the other is imputed."""
     from privfin.federation.prediction import predict_study
+    from privfin.federation.public_weights import with_weights
     from privfin.runs import load_run
 
     opened = load_run(run)
+    if weights:
+        opened.config = with_weights(opened.config, _places(weights))
     scores = predict_study(opened, image=image, text=text)
     claim = str(opened.manifest["claim"])
     if as_json:
@@ -44,3 +53,13 @@ def predict(
     if claim != "dp":
         console.print(f"!!! {claim} !!!", style="bold red", highlight=False)
     console.print("Research use only: not a medical device.", highlight=False)
+
+
+def _places(given: list[str]) -> dict[str, Path]:
+    found = {}
+    for text in given:
+        name, separator, path = text.partition("=")
+        if not separator or not path:
+            raise ConfigError(f"--weights '{text}' must look like MODALITY=PATH")
+        found[name] = Path(path)
+    return found

@@ -10,7 +10,8 @@ from privfin.data.images import read_grey_image
 from privfin.data.records import Dataset, RawInput, Record
 from privfin.errors import UserInputError
 from privfin.federation.assessment import predict_scores
-from privfin.federation.prepare import encode
+from privfin.federation.encoding import encode
+from privfin.federation.public_weights import check_same_weights
 from privfin.runs import Run
 
 
@@ -24,6 +25,7 @@ def predict_study(
         DataError: the image cannot be decoded.
     """
     config = run.config
+    check_same_weights(run, config)
     given: dict[str, object] = {}
     if image is not None:
         given["image"] = image
