@@ -18,6 +18,7 @@ from privfin.data.partition import (
     partition_patients,
     refuse_overlap,
     split_patients,
+    split_validation,
 )
 from privfin.data.records import Dataset
 from privfin.data.sources import LoadedData
@@ -52,7 +53,8 @@ class TestData:
 class PreparedData:
     """Every site's training data and the common test data, after the front ends.
 
-    ``public`` holds the public records of ``imputer = "retrieval"``, encoded by front ends.
+    ``public`` holds the public records of ``imputer = "retrieval"``, encoded by front ends, and
+    ``validation`` those of the patients that a round is chosen on (``evaluation.choose_round``).
     """
 
     sites: dict[str, SiteData]
@@ -60,6 +62,7 @@ class PreparedData:
     test: TestData
     notices: tuple[str, ...]
     public: Batch | None = None
+    validation: TestData | None = None
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -80,6 +83,11 @@ def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
     if public is not None:
         refuse_own_patients(public, dataset)
     train, test = _split(config, loaded)
+    validation: list[str] = []
+    if config.evaluation.choose_round == "validation":
+        train, validation = split_validation(
+            train, config.data.validation_fraction, config.training.seed
+        )
     dealt = _deal(config, dataset, train)
     declarations, parts = [], {}
     notices = list(dataset.notices)
@@ -112,15 +120,34 @@ def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
         copies, rows = _with_copies(config, own, held_modalities[name])
         sites[name] = SiteData(encode(rows, config), patients, own.fingerprint(), copies)
     progress("encoding", len(parts), len(parts) + 1)
-    test_data = TestData(
+    test_data = _encode_held_out(config, held_out)
+    chosen_on = None
+    if validation:
+        aside = _held_out_records(config, dataset.of_patients(validation, "validation"))
+        _check_choosable(aside)
+        chosen_on = _encode_held_out(config, aside)
+    progress("encoding", len(parts) + 1, len(parts) + 1)
+    shared = None if public is None else encode(public, config)
+    return PreparedData(sites, tuple(declarations), test_data, tuple(notices), shared, chosen_on)
+
+
+def _check_choosable(validation: Dataset) -> None:
+    """Refuse, before a run is trained, validation patients that could not choose a round."""
+    labels = [r.labels for r in validation.records]
+    if not any({0.0, 1.0} <= set(column) for column in zip(*labels, strict=True)):
+        raise PlanError(
+            "no label has both positive and negative validation patients: use a larger "
+            "data.validation_fraction, or evaluation.choose_round = 'last'"
+        )
+
+
+def _encode_held_out(config: RunConfig, held_out: Dataset) -> TestData:
+    return TestData(
         encode(held_out, config),
         tuple(r.patient_id for r in held_out.records),
         held_out.fingerprint(),
         is_thinned=any(config.missingness.test.values()),
     )
-    progress("encoding", len(parts) + 1, len(parts) + 1)
-    shared = None if public is None else encode(public, config)
-    return PreparedData(sites, tuple(declarations), test_data, tuple(notices), shared)
 
 
 def encode(dataset: Dataset, config: RunConfig) -> Batch:

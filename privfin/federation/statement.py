@@ -115,8 +115,18 @@ def privacy_statement(
             }
             for s in plan.segments
         ],
-        "not_covered": list(_NOT_COVERED),
+        "not_covered": [*_NOT_COVERED, *_also_not_covered(config)],
     }
+
+
+def _also_not_covered(config: RunConfig) -> list[str]:
+    """What this configuration computes from patients without noise, beyond what every run does."""
+    if config.evaluation.choose_round == "validation":
+        return [
+            "the validation patients: the round to report is chosen by AUROC on them, without "
+            "noise; they are neither trained nor tested on"
+        ]
+    return []
 
 
 def _fine_tuning(plan: TrainingPlan) -> dict[str, Any]:
