@@ -265,19 +265,23 @@ def _traffic(events: list[dict[str, Any]]) -> tuple[int, int]:
 
 
 def _report(console: Console, config: RunConfig, result: Result, as_json: bool) -> None:
-    from privfin.cli.summary import print_result
+    from privfin.cli.summary import print_extras, print_result
     from privfin.files import jsonable
 
     traffic = _traffic(result.run.events())
+    metrics = result.run.metrics
+    extras = {key: metrics[key] for key in ("chosen_round", "fine_tuned") if key in metrics}
     if as_json:
         content = {
             "run": str(result.run.path),
             "claim": result.privacy["claim"],
             "cells": {name: cell.to_dict() for name, cell in result.cells.items()},
+            **extras,
             "privacy": result.privacy,
             "bytes": {"up": traffic[0], "down": traffic[1]},
         }
         typer.echo(json.dumps(jsonable(content), indent=2))
         return
+    print_extras(console, extras)
     path = str(result.run.path)
     print_result(console, config, result.plan, result.cells, result.privacy, traffic, path)
