@@ -34,6 +34,13 @@ def human_epsilon(value: float) -> str:
     return "inf" if value == float("inf") else f"{-(-value * 100 // 1) / 100:.2f}"
 
 
+def plain_console(stderr: bool = False) -> Console:
+    """Where people read: standard output, or standard error beside JSON."""
+    console = Console(stderr=stderr)
+    # Without a terminal there is no width to fit; a fixed one keeps the tables whole.
+    return console if console.is_terminal else Console(stderr=stderr, width=80)
+
+
 class TrainingDisplay:
     """Shows stages and rounds; implements ``TrainingObserver``.
 

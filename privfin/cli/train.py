@@ -122,18 +122,10 @@ def _default_out(config: RunConfig) -> Path:
     return Path("runs") / f"{config.data.source}-eps{config.privacy.epsilon:g}-{stamp}"
 
 
-def _console(as_json: bool) -> Console:
-    """Where people read: standard output, or standard error beside JSON."""
-    from rich.console import Console
-
-    console = Console(stderr=as_json)
-    # Without a terminal there is no width to fit; a fixed one keeps the tables whole.
-    return console if console.is_terminal else Console(stderr=as_json, width=80)
-
-
 def _show_plan(config: RunConfig, as_json: bool) -> None:
     from dataclasses import asdict
 
+    from privfin.cli.display import plain_console
     from privfin.cli.summary import print_plan, warn_if_not_private
     from privfin.federation.plan import declared_sites, make_plan
     from privfin.federation.statement import claim
@@ -144,7 +136,7 @@ def _show_plan(config: RunConfig, as_json: bool) -> None:
         content = {"claim": claim(config), **asdict(plan), "parameters": plan.parameters}
         typer.echo(json.dumps(jsonable(content), indent=2))
         return
-    console = _console(as_json)
+    console = plain_console(as_json)
     warn_if_not_private(console, config)
     print_plan(console, config, plan)
 
@@ -194,7 +186,7 @@ def _changed(config: RunConfig, overrides: list[tuple[str, Any]]) -> RunConfig:
 def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool) -> None:
     import torch
 
-    from privfin.cli.display import TrainingDisplay
+    from privfin.cli.display import TrainingDisplay, plain_console
     from privfin.cli.stopping import StoppedError, stop_on_interrupt
     from privfin.cli.summary import warn_if_not_private
     from privfin.federation.plan import check_without_data, make_plan
@@ -207,7 +199,7 @@ def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool) -> None:
     )
 
     check_without_data(config)
-    console = _console(as_json)
+    console = plain_console(as_json)
     warn_if_not_private(console, config)
     display = TrainingDisplay(console)
     with display:
@@ -264,18 +256,23 @@ def _traffic(events: list[dict[str, Any]]) -> tuple[int, int]:
     return up + last[0], down + last[1]
 
 
+#: Results that only some runs have; their keys in metrics.json.
+EXTRAS = ("chosen_round", "fine_tuned")
+
+
 def _report(console: Console, config: RunConfig, result: Result, as_json: bool) -> None:
     from privfin.cli.summary import print_extras, print_result
     from privfin.files import jsonable
 
     traffic = _traffic(result.run.events())
     metrics = result.run.metrics
-    extras = {key: metrics[key] for key in ("chosen_round", "fine_tuned") if key in metrics}
+    extras: dict[str, Any] = {k: v for k, v in metrics.items() if k in EXTRAS}
     if as_json:
         content = {
             "run": str(result.run.path),
             "claim": result.privacy["claim"],
-            "cells": {name: cell.to_dict() for name, cell in result.cells.items()},
+            "cells": result.run.metrics["cells"],
+            "groups": result.run.metrics["groups"],
             **extras,
             "privacy": result.privacy,
             "bytes": {"up": traffic[0], "down": traffic[1]},
@@ -284,4 +281,6 @@ def _report(console: Console, config: RunConfig, result: Result, as_json: bool) 
         return
     print_extras(console, extras)
     path = str(result.run.path)
-    print_result(console, config, result.plan, result.cells, result.privacy, traffic, path)
+    print_result(
+        console, config, result.plan, result.cells, result.privacy, traffic, path, result.groups
+    )

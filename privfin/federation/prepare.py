@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,9 @@ class TestData:
     """Held-out records, of patients that no site trains on.
 
     ``is_thinned`` says whether inputs were taken away from them (``missingness.test``).
+    ``sex`` and ``age`` are those of :class:`~privfin.data.records.Record`, one a record, or empty;
+    ``source`` names the part of a mix that a record comes from, and is None without a mix. They
+    serve for results by group only.
     """
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
@@ -47,6 +51,9 @@ class TestData:
     patient_ids: tuple[str, ...]
     fingerprint: str
     is_thinned: bool = False
+    sex: tuple[str, ...] = ()
+    age: tuple[float, ...] = ()
+    source: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,31 @@ def _encode_held_out(config: RunConfig, held_out: Dataset) -> TestData:
         tuple(r.patient_id for r in held_out.records),
         held_out.fingerprint(),
         is_thinned=any(config.missingness.test.values()),
+        sex=tuple(r.sex for r in held_out.records),
+        age=tuple(r.age for r in held_out.records),
+        source=tuple(r.origin for r in held_out.records) if config.data.source == "mix" else None,
     )
+
+
+def data_key(config: RunConfig) -> str:
+    """Equal keys mean that :func:`prepare` gives equal data.
+
+    It holds every option but the two that a sweep varies and that :func:`prepare` does not read,
+    except for what :func:`check_declared` checks again.
+    """
+    content = config.model_dump(mode="json")
+    del content["privacy"]["epsilon"], content["model"]["imputer"]
+    return json.dumps(content, sort_keys=True)
+
+
+def check_declared(config: RunConfig, data: PreparedData) -> None:
+    """Refuse prepared data that :func:`prepare` would refuse under this epsilon.
+
+    Raises:
+        PlanError: delta is too large for the patients that a site really has.
+    """
+    for site in data.declarations:
+        _check_declaration(config, site.name, site.patients, len(data.sites[site.name].patients))
 
 
 def encode(dataset: Dataset, config: RunConfig) -> Batch:

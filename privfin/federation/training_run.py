@@ -5,14 +5,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from privfin.config import RunConfig
 from privfin.errors import ConfigError, PrivfinError
 from privfin.evaluation.cells import CellResult
-from privfin.federation.assessment import assess
+from privfin.evaluation.groups import Groups
+from privfin.federation.assessment import assess, assess_groups
 from privfin.federation.choosing import ChosenRound, choose_round
 from privfin.federation.fine_tuning import fine_tune, fine_tuned_results
 from privfin.federation.local import Outcome, SilentObserver, TrainingObserver, train_locally
@@ -21,17 +22,18 @@ from privfin.federation.prepare import PreparedData
 from privfin.federation.statement import claim, privacy_statement
 from privfin.files import write_json
 from privfin.models.segments import assign, initial_model
-from privfin.runs import Run, code_revision, create_run, versions
+from privfin.runs import METRICS_FORMAT, Run, code_revision, create_run, versions
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: its results per availability cell, and its privacy statement."""
+    """A finished run: its results per availability cell and by group, and its privacy statement."""
 
     run: Run
     plan: TrainingPlan
     cells: dict[str, CellResult]
     privacy: dict[str, Any]
+    groups: Groups = field(default_factory=dict)
 
 
 def fingerprints(data: PreparedData) -> dict[str, str]:
@@ -181,8 +183,10 @@ def _finish(
     model = initial_model(config, len(plan.label_names))
     model.use_public(data.public)
     assign(model, outcome.vector)
-    results = assess(model, data.test, plan.label_names, config.evaluation, config.training.seed)
-    metrics = _metrics(config, outcome.rounds, results)
+    asked = (plan.label_names, config.evaluation, config.training.seed)
+    results = assess(model, data.test, *asked)
+    groups = assess_groups(model, data.test, *asked)
+    metrics = _metrics(config, outcome.rounds, results, groups)
     if chosen is not None:
         metrics["chosen_by"] = chosen.describe(outcome.rounds)
         metrics["chosen_round"] = chosen.to_dict()
@@ -191,15 +195,21 @@ def _finish(
     write_json(run.path / "metrics.json", metrics)
     run.save_model(model)
     run.record("finished", rounds=outcome.rounds)
-    return Result(run, plan, results, statement)
+    return Result(run, plan, results, statement, groups)
 
 
-def _metrics(config: RunConfig, rounds: int, results: dict[str, CellResult]) -> dict[str, Any]:
+def _metrics(
+    config: RunConfig, rounds: int, results: dict[str, CellResult], groups: Groups
+) -> dict[str, Any]:
     return {
-        "format": 1,
+        "format": METRICS_FORMAT,
         "claim": claim(config),
         "rounds": rounds,
         "chosen_by": "nothing: the mean of the last rounds' models is measured once, at the end",
         "noise": "none: computed on held-out patients, not covered by differential privacy",
         "cells": {name: result.to_dict() for name, result in results.items()},
+        "groups": {
+            by: {name: group.to_dict() for name, group in of_kind.items()}
+            for by, of_kind in groups.items()
+        },
     }

@@ -150,15 +150,16 @@ def test_the_mean_imputer_settles_at_the_mean():
     target = torch.randn(50, 8)
     imputer = MeanImputer(8)
     with torch.no_grad():
-        imputer.value.weight[:, 0] = target.mean(dim=0)
+        imputer.value.weight[:, 0] = target.mean(dim=0) * 8**0.5
     loss = imputer.loss(imputer(torch.randn(50, 3)), target).sum()
     assert torch.autograd.grad(loss, imputer.value.weight)[0].abs().max() < 1e-4
 
 
-def test_the_linear_imputer_is_an_affine_map():
+def test_the_linear_imputer_is_an_affine_map_of_unit_norm():
     torch.manual_seed(0)
     imputer, source = LinearImputer(5, 8), torch.randn(4, 5)
     wanted = source @ imputer.map.weight.T + imputer.map.bias
+    wanted = wanted / wanted.norm(dim=1, keepdim=True)
     assert torch.allclose(imputer(source).feature, wanted, atol=1e-6)
 
 

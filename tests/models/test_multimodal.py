@@ -45,6 +45,7 @@ def make_model(kind: str = "fin", modalities: dict = TWO) -> MultimodalModel:
                 "width": WIDTH,
                 "imputer": kind,
                 "fin": {"layers": 1, "heads": 2, "feedforward": 8, "tokens": 2},
+                "prototypes": 3,
                 "retrieval": {"source": "phantom", "records": PUBLIC, "neighbours": 2},
             },
         }
@@ -439,6 +440,7 @@ def test_prototypes_are_parameters_and_nothing_else():
     rows = imputer.prototypes.weight.T
     weights = torch.linalg.lstsq(rows.T, said.T).solution
     assert torch.allclose(rows.T @ weights, said.T, atol=1e-4)
+    assert (weights > -1e-3).all(), "a mixture, up to its length"
 
 
 def test_a_prototype_that_remembers_patients_would_be_caught():

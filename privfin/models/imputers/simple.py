@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -23,11 +25,13 @@ class MeanImputer(PairImputer):
 
     def forward(self, source: Tensor) -> Estimate:
         """See :class:`PairImputer`; the source is not used."""
-        return Estimate.plain(self.value(torch.ones(len(source), 1, device=source.device)))
+        value = self.value(torch.ones(len(source), 1, device=source.device))
+        # Learned at the scale of a unit vector's entries, so that large steps do not overshoot.
+        return Estimate.plain(value / math.sqrt(value.shape[1]))
 
 
 class LinearImputer(PairImputer):
-    """One affine map, as in ridge regression; its output is not normalised."""
+    """One affine map, as in ridge regression, scaled to unit norm like every real feature."""
 
     def __init__(self, source_width: int, target_width: int) -> None:
         super().__init__()
@@ -35,11 +39,11 @@ class LinearImputer(PairImputer):
 
     def forward(self, source: Tensor) -> Estimate:
         """See :class:`PairImputer`."""
-        return Estimate.plain(self.map(source))
+        return Estimate.plain(unit(self.map(source)))
 
 
 class MlpImputer(PairImputer):
-    """One hidden layer with GELU; its output is not normalised."""
+    """One hidden layer with GELU; unit norm."""
 
     def __init__(self, source_width: int, target_width: int, hidden: int) -> None:
         super().__init__()
@@ -48,7 +52,7 @@ class MlpImputer(PairImputer):
 
     def forward(self, source: Tensor) -> Estimate:
         """See :class:`PairImputer`."""
-        return Estimate.plain(self.down(torch.nn.functional.gelu(self.up(source))))
+        return Estimate.plain(unit(self.down(torch.nn.functional.gelu(self.up(source)))))
 
 
 class PrototypeImputer(PairImputer):
@@ -67,4 +71,4 @@ class PrototypeImputer(PairImputer):
     def forward(self, source: Tensor) -> Estimate:
         """See :class:`PairImputer`."""
         weights = torch.softmax(self.weigh(unit(source) * source.shape[-1] ** 0.5), dim=1)
-        return Estimate.plain(self.prototypes(weights))
+        return Estimate.plain(unit(self.prototypes(weights)))
