@@ -99,7 +99,7 @@ class SweepDisplay:
 
     def fine_tuning_started(self, site: str, number: int, sites: int) -> None:
         """See ``TrainingObserver``."""
-        self._show(f"{site} fine-tunes its own model ({number}/{sites})")
+        self._show(f"fine-tuning {number}/{sites}, {site}")
 
     def choosing_round(self, number: int, rounds: int) -> None:
         """See ``TrainingObserver``."""
