@@ -189,11 +189,20 @@ def print_result(
     console.print(
         f"Sent: {human_bytes(up)} up, {human_bytes(down)} down over all sites.\n"
         f"Files: {path}/ (model.safetensors, metrics.json, privacy.json, manifest.json)\n"
-        f'Next: privfin predict {path} --image X.png --text "..."',
+        f"Next: privfin predict {path} {_example_inputs(config)}",
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
+
+
+def _example_inputs(config: RunConfig) -> str:
+    """Options of ``privfin predict`` for the kinds of inputs that a run has."""
+    kinds = {modality.kind for modality in config.modalities.values()}
+    columns = [column for modality in config.modalities.values() for column in modality.columns]
+    words = ["--image X.png"] if "image" in kinds else []
+    words += ['--text "..."'] if "text" in kinds else []
+    return " ".join([*words, *(f"--value {column}=..." for column in columns[:1])])
 
 
 def _number(value: float | None) -> str:
