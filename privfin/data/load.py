@@ -218,7 +218,7 @@ def load_source(config: RunConfig) -> LoadedData:
         data.patients,
         config.training.seed,
     )
-    return _with_labels(data.source, read_source(data.source, request))
+    return _labelled(data.source, read_source(data.source, request))
 
 
 def read_source(source: str, request: Request) -> LoadedData:
@@ -254,14 +254,14 @@ def _load_mix(config: RunConfig) -> LoadedData:
             config.training.seed + number,  # two phantoms of a mix must not be the same people
         )
         try:
-            loaded = _with_labels(part.source, read_source(part.source, request))
+            loaded = _labelled(part.source, read_source(part.source, request))
         except DataError as error:
             raise DataError(f"part '{part.name}': {error}") from error
         parts.append(MixedPart(part.name, loaded, part.rename))
     return mix_parts(parts, labels, test_fraction=data.test_fraction, seed=config.training.seed)
 
 
-def _with_labels(source: str, loaded: LoadedData) -> LoadedData:
+def _labelled(source: str, loaded: LoadedData) -> LoadedData:
     if all(np.isnan(record.labels).all() for record in loaded.dataset.records):
         raise DataError(
             f"no record of {source} has a known label, so nothing can be learned from it; as a "
