@@ -56,11 +56,18 @@ def _figures(site: SitePlan) -> tuple[object, ...]:
 
 
 def _names(group: list[SitePlan]) -> str:
-    return (
-        group[0].name
-        if len(group) == 1
-        else f"{group[0].name}..{group[-1].name.removeprefix('site-')}"
-    )
+    """``north``; ``site-01..08`` of several, or ``north..south`` if they are not numbered."""
+    first, last = group[0].name, group[-1].name
+    if len(group) == 1:
+        return first
+    stem, _, number = last.rpartition("-")
+    is_numbered = number.isdigit() and first.rpartition("-")[0] == stem
+    return f"{first}..{number if is_numbered else last}"
+
+
+def _holds(modalities: Sequence[str]) -> str:
+    """``image+text``; of more modalities with blanks, where a line may break."""
+    return ("+" if len(modalities) < 3 else " + ").join(modalities)
 
 
 def missingness_line(config: RunConfig) -> str | None:
@@ -99,7 +106,7 @@ def print_plan(console: Console, config: RunConfig, plan: TrainingPlan) -> None:
         site = group[0]
         table.add_row(
             _names(group),
-            "+".join(site.modalities),
+            _holds(site.modalities),
             f"{site.patients}",
             f"{site.sampling_rate:.3f}",
             f"{site.noise_multiplier:.3f}",
@@ -205,7 +212,7 @@ def print_result(
         entry = by_name[group[0].name]
         budget.add_row(
             _names(group),
-            "+".join(group[0].modalities),
+            _holds(group[0].modalities),
             human_epsilon(float(entry["epsilon"])),
             f"{config.privacy.epsilon:g}",
             f"{entry['delta']:.1e}",
