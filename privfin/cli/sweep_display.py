@@ -97,6 +97,10 @@ class SweepDisplay:
         self._of_run += 1 / self._rounds
         self._show(f"round {round_number}/{self._rounds}, held-out loss {loss:.4f}")
 
+    def fine_tuning_started(self, site: str, number: int, sites: int) -> None:
+        """See ``TrainingObserver``."""
+        self._show(f"fine-tuning {number}/{sites}, {site}")
+
     def run_ended(self, one: Combination, state: State, reason: str) -> None:
         """See ``SweepObserver``."""
         took = human_time(time.monotonic() - self._run_begun)
