@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib import metadata
@@ -35,6 +35,8 @@ from privfin.models.multimodal import MultimodalModel
 from privfin.models.segments import initial_model
 
 FORMAT = 1
+#: Of metrics.json: 2 added intervals of every figure, calibration and groups.
+METRICS_FORMAT = 2
 #: Says that the line before it was cut short when the machine stopped.
 _CUT = "line-cut-short"
 _PACKAGES = (
@@ -53,12 +55,17 @@ _PACKAGES = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state after a round: enough to go on with exactly the same rounds."""
+    """The state after a round: enough to go on with exactly the same rounds.
+
+    ``momentum`` and ``second_moment`` belong to the server's optimiser; empty if it has none.
+    """
 
     round: int
     vector: npt.NDArray[np.float32]
     total: npt.NDArray[np.float64]
     count: int
+    momentum: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    second_moment: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
 
 class Run:
@@ -143,6 +150,14 @@ class Run:
                 counts[event["site"]] = counts.get(event["site"], 0) + 1
         return counts
 
+    def fine_tunings(self) -> dict[str, int]:
+        """By site, how often it started to fine-tune, whether it finished or not."""
+        counts: dict[str, int] = {}
+        for event in self.events():
+            if event["event"] == "site-fine-tuning-started":
+                counts[event["site"]] = counts.get(event["site"], 0) + 1
+        return counts
+
     def attempts(self, round_number: int | None = None) -> int:
         """How often a round (or any round) was started: started means spent."""
         return sum(
@@ -158,6 +173,8 @@ class Run:
         tensors: dict[str, npt.NDArray[Any]] = {
             "vector": state.vector,
             "total": state.total,
+            "momentum": state.momentum,
+            "second_moment": state.second_moment,
             "round": np.array([state.round]),
             "count": np.array([state.count]),
         }
@@ -171,16 +188,34 @@ class Run:
         tensors = _read_tensors(found[-1])
         try:
             done, count = int(tensors["round"][0]), int(tensors["count"][0])
-            return Checkpoint(done, tensors["vector"], tensors["total"], count)
+            # Checkpoints from before there were server optimisers have no state of one.
+            momentum = tensors.get("momentum", np.zeros(0))
+            second_moment = tensors.get("second_moment", np.zeros(0))
+            vector, total = tensors["vector"], tensors["total"]
+            return Checkpoint(done, vector, total, count, momentum, second_moment)
         except (KeyError, IndexError) as error:
             raise UserInputError(f"{found[-1]} is not a checkpoint of a run") from error
 
     def save_model(self, model: MultimodalModel) -> None:
         """Write the final model."""
+        self._write_model(self.path / "model.safetensors", model)
+
+    def save_local_model(self, site: str, model: MultimodalModel) -> None:
+        """Write the model that a site fine-tuned for itself. In a real federation it stays there;
+        a simulation in one process keeps all of them in ``local/``."""
+        folder = self.path / "local"
+        with clear_disk_errors(folder):
+            folder.mkdir(exist_ok=True)
+        self._write_model(folder / f"{site}.safetensors", model)
+
+    def has_local_model(self, site: str) -> bool:
+        """Whether a site's fine-tuned model is there."""
+        return (self.path / "local" / f"{site}.safetensors").exists()
+
+    def _write_model(self, path: Path, model: MultimodalModel) -> None:
         state = model.state_dict()
         tensors: dict[str, npt.NDArray[Any]] = {k: p.detach().numpy() for k, p in state.items()}
-        content = save_tensors(tensors, metadata={"claim": str(self.manifest["claim"])})
-        write_bytes(self.path / "model.safetensors", content)
+        write_bytes(path, save_tensors(tensors, metadata={"claim": str(self.manifest["claim"])}))
 
     def model(self) -> MultimodalModel:
         """The final model, in evaluation mode.
@@ -188,11 +223,21 @@ class Run:
         Raises:
             UserInputError: the run has not finished, or the file does not fit its configuration.
         """
-        import torch
-
         path = self.path / "model.safetensors"
         if not path.exists():
             raise UserInputError(f"{path} is not there: the run has not finished, use --resume")
+        return self._read_model(path)
+
+    def local_model(self, site: str) -> MultimodalModel:
+        """The model that a site fine-tuned for itself, in evaluation mode. Raises as `model`."""
+        path = self.path / "local" / f"{site}.safetensors"
+        if not path.exists():
+            raise UserInputError(f"{path} is not there: the site has not fine-tuned a model")
+        return self._read_model(path)
+
+    def _read_model(self, path: Path) -> MultimodalModel:
+        import torch
+
         model = initial_model(self.config, len(self.label_names))
         tensors = {k: torch.from_numpy(v.copy()) for k, v in _read_tensors(path).items()}
         try:
@@ -209,15 +254,26 @@ class Run:
         Raises:
             UserInputError: another process holds the run.
         """
-        path = self.path / ".lock"
-        with clear_disk_errors(path):
-            stream = path.open("w")
-        with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise UserInputError(f"another process is working on {self.path}") from error
+        with lock_folder(self.path):
             yield
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Keep a second process from working in the same folder.
+
+    Raises:
+        UserInputError: another process holds it.
+    """
+    path = folder / ".lock"
+    with clear_disk_errors(path):
+        stream = path.open("w")
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserInputError(f"another process is working on {folder}") from error
+        yield
 
 
 def create_run(path: Path, manifest: dict[str, Any]) -> Run:
@@ -260,16 +316,21 @@ def check_same_config(run: Run, config: RunConfig) -> None:
     Raises:
         ConfigError: naming the first option that differs.
     """
-    before, after = run.config.model_dump(mode="json"), config.model_dump(mode="json")
-    before["data"]["root"] = after["data"]["root"] = None
-    for content in (before, after):
-        # Parameters are laid out in the order of the modalities, which dictionaries ignore.
-        content["modalities"]["order"] = list(content["modalities"])
-    for key, old, new in _differences(before, after):
+    for key, old, new in option_differences(run.config, config):
         raise ConfigError(
             f"the configuration changed since {run.path} was started: {key} was {old}, is now "
             f"{new}; resume with the same options, or start a new run"
         )
+
+
+def option_differences(before: RunConfig, after: RunConfig) -> Iterator[tuple[str, Any, Any]]:
+    """Each option that differs, with both values. Where the data lies is not compared."""
+    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
+    old["data"]["root"] = new["data"]["root"] = None
+    for content in (old, new):
+        # Parameters are laid out in the order of the modalities, which dictionaries ignore.
+        content["modalities"]["order"] = list(content["modalities"])
+    yield from _differences(old, new)
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -93,7 +94,8 @@ def prepared() -> Callable[[RunConfig], PreparedData]:
     def get(config: RunConfig) -> PreparedData:
         content = config.model_dump(mode="json")
         sections = ("data", "modalities", "missingness", "federation")
-        key = json.dumps([*(content[name] for name in sections), config.training.seed])
+        training = (config.training.seed, config.training.augmentations)
+        key = json.dumps([*(content[name] for name in sections), *training])
         if key not in known:
             known[key] = prepare(config)
         return known[key]
@@ -168,3 +170,57 @@ def finished_runs(
         return known[kind]
 
     return get
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, tiny: Callable[..., RunConfig]) -> Callable[..., Path]:
+    """Writes a finished run: ``make_run("a", auroc=0.7, held_out="x", training__seed=1)``."""
+
+    def make(
+        name: str,
+        *,
+        auroc: float | None = 0.7,
+        held_out: str | None = None,
+        labels: tuple[str, ...] = ("sick", "worse"),
+        finished: bool = True,
+        metrics_format: int = 2,
+        **options: Any,
+    ) -> Path:
+        config = tiny(**options)
+        private = config.privacy.is_private
+        claim = "dp" if private else "NOT PRIVATE: trained without differential privacy"
+        path = tmp_path / name
+        path.mkdir(parents=True)
+        seed = config.training.seed
+        manifest = {
+            "format": 1,
+            "run_id": hashlib.sha256(str(path).encode()).hexdigest()[:32],
+            "claim": claim,
+            "config": config.model_dump(mode="json"),
+            "label_names": list(labels),
+            "data_sha256": {"held-out": held_out or f"seed {seed}"},
+            "versions": {"python": "3"},
+            "code_revision": "x",
+        }
+        cell = {
+            f"macro_{metric}{end}": None if auroc is None else round(auroc + shift, 6)
+            for metric in ("auroc", "auprc", "ece", "brier")
+            for end, shift in (("", 0.0), ("_low", -0.02), ("_high", 0.02))
+        }
+        metrics = {
+            "format": metrics_format,
+            "claim": claim,
+            "cells": dict.fromkeys(("both", "image only", "text only"), cell),
+        }
+        privacy = {"sites": [{"epsilon": config.privacy.epsilon if private else "inf"}]}
+        for file, content in (
+            ("manifest.json", manifest),
+            ("metrics.json", metrics),
+            ("privacy.json", privacy),
+        ):
+            (path / file).write_text(json.dumps(content))
+        if finished:
+            (path / "model.safetensors").write_bytes(b"")
+        return path
+
+    return make

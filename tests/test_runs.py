@@ -209,16 +209,16 @@ def test_numbers_that_json_does_not_know_are_refused(run):
 def checkpoint(number: int, seed: int = 0, size: int = 30) -> Checkpoint:
     random = np.random.default_rng(seed)
     vector = random.standard_normal(size).astype(np.float32)
-    return Checkpoint(number, vector, random.standard_normal(size) * 1e-300, number // 2)
+    total, momentum, squares = (random.standard_normal(size) * 1e-300 for _ in range(3))
+    return Checkpoint(number, vector, total, number // 2, momentum, squares)
 
 
 def same(a: Checkpoint, b: Checkpoint) -> bool:
-    return (a.round, a.count, a.vector.dtype, a.total.dtype) == (
-        b.round,
-        b.count,
-        b.vector.dtype,
-        b.total.dtype,
-    ) and (a.vector.tobytes(), a.total.tobytes()) == (b.vector.tobytes(), b.total.tobytes())
+    arrays = [(x.vector, x.total, x.momentum, x.second_moment) for x in (a, b)]
+    return (a.round, a.count) == (b.round, b.count) and all(
+        (one.dtype, one.tobytes()) == (other.dtype, other.tobytes())
+        for one, other in zip(*arrays, strict=True)
+    )
 
 
 @settings(

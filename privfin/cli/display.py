@@ -34,6 +34,13 @@ def human_epsilon(value: float) -> str:
     return "inf" if value == float("inf") else f"{-(-value * 100 // 1) / 100:.2f}"
 
 
+def plain_console(stderr: bool = False) -> Console:
+    """Where people read: standard output, or standard error beside JSON."""
+    console = Console(stderr=stderr)
+    # Without a terminal there is no width to fit; a fixed one keeps the tables whole.
+    return console if console.is_terminal else Console(stderr=stderr, width=80)
+
+
 class TrainingDisplay:
     """Shows stages and rounds; implements ``TrainingObserver``.
 
@@ -136,6 +143,25 @@ class TrainingDisplay:
         per_round = (time.monotonic() - self._begun) / max(1, round_number - self._first)
         left = per_round * (self._rounds - round_number)
         self._print(f"{text}  {left:.0f} s left")
+
+    def fine_tuning_started(self, site: str, number: int, sites: int) -> None:
+        """See ``TrainingObserver``."""
+        if not self._terminal:
+            if number == 1:
+                self._begun = time.monotonic()
+            passed = time.monotonic() - self._begun
+            left = passed / max(1, number - 1) * (sites - number + 1)
+            known = f"  {left:.0f} s left" if number > 1 else ""
+            self._print(f"fine-tuning {number}/{sites}  {site}{known}")
+            return
+        if number == 1:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task = self._progress.add_task("fine-tuning", total=sites)
+        self._current = f"{site} is fine-tuning its own model"
+        if self._task is not None:
+            self._progress.update(self._task, completed=number - 1)
+        self._refresh()
 
     def note(self, text: str) -> None:
         """A line that stays."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.table import Table
 from privfin.cli.display import human_bytes, human_epsilon
 from privfin.config import RunConfig
 from privfin.evaluation.cells import CellResult
+from privfin.evaluation.groups import Groups
 from privfin.federation.plan import SitePlan, TrainingPlan
 from privfin.federation.statement import claim, narrow_segments
 
@@ -41,7 +42,14 @@ def _groups(plan: TrainingPlan) -> list[list[SitePlan]]:
 
 
 def _figures(site: SitePlan) -> tuple[object, ...]:
-    return (site.modalities, site.patients, site.noise_multiplier, site.delta, site.epsilon)
+    return (
+        site.modalities,
+        site.patients,
+        site.noise_multiplier,
+        site.delta,
+        site.epsilon,
+        site.local_steps,
+    )
 
 
 def _names(group: list[SitePlan]) -> str:
@@ -98,12 +106,18 @@ def print_plan(console: Console, config: RunConfig, plan: TrainingPlan) -> None:
     console.print(table)
     up, sites = plan.bytes_up, len(plan.sites)
     console.print(
-        f"{plan.parameters} parameters, {plan.rounds} rounds of {plan.local_steps} steps; a round "
-        f"sends {human_bytes(up)} up and {human_bytes(plan.bytes_down)} down a site "
+        f"{plan.parameters} parameters, {plan.rounds} rounds of {_local_steps(plan)} steps; a "
+        f"round sends {human_bytes(up)} up and {human_bytes(plan.bytes_down)} down a site "
         f"({human_bytes((up + plan.bytes_down) * sites)} in all, "
         f"{up / plan.parameters:.1f} bytes a parameter)",
         highlight=False,
     )
+    if plan.fine_tune_steps:
+        console.print(
+            f"Then {plan.fine_tune_steps} steps of fine-tuning at each site, for itself; they are "
+            "inside its epsilon",
+            highlight=False,
+        )
     console.print(_target(config), highlight=False)
     _print_missingness(console, config)
     if any(config.missingness.unlabelled_without.values()) and not config.federation.site:
@@ -119,6 +133,12 @@ def print_plan(console: Console, config: RunConfig, plan: TrainingPlan) -> None:
             "(noisy) updates of these parts off the sum; epsilon still holds",
             highlight=False,
         )
+
+
+def _local_steps(plan: TrainingPlan) -> str:
+    """Steps of a round: one number, or from the fewest to the most of any site."""
+    counts = sorted({site.local_steps for site in plan.sites})
+    return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def _print_missingness(console: Console, config: RunConfig) -> None:
@@ -146,15 +166,17 @@ def print_result(
     privacy: dict[str, Any],
     traffic: tuple[int, int],
     path: str,
+    groups: Groups | None = None,
 ) -> None:
-    """The result: AUROC per cell, what was spent, what was sent, where it is, what comes next."""
+    """The result: metrics per cell, what was spent, what was sent, where it is, what comes next."""
     percent = f"{100 * config.evaluation.confidence:g} %"
-    table = Table(title="Held-out patients", title_justify="left")
-    table.add_column("available")
-    table.add_column("records", justify="right")
-    table.add_column("labels", justify="right")
-    table.add_column("macro AUROC", justify="right")
-    table.add_column(f"{percent} interval", justify="right")
+    table = Table(
+        title="Held-out patients: macro AUROC, AUPRC and calibration error (ECE)",
+        title_justify="left",
+    )
+    table.add_column("available", overflow="fold")
+    for name in ("records", "labels", "AUROC", f"{percent} interval", "AUPRC", "ECE"):
+        table.add_column(name, justify="right")
     for name, cell in cells.items():
         low, high = cell.macro_auroc_low, cell.macro_auroc_high
         table.add_row(
@@ -163,9 +185,13 @@ def print_result(
             f"{len(cell.labels) - len(cell.left_out)}/{len(cell.labels)}",
             _number(cell.macro_auroc),
             f"{_number(low)} to {_number(high)}",
+            _number(cell.macro_auprc),
+            _number(cell.macro_ece),
         )
     console.print(table)
     _print_missingness(console, config)
+    if groups:
+        print_groups(console, tuple(cells), groups)
     by_name = {entry["site"]: entry for entry in privacy["sites"]}
     budget = Table(title="Privacy of a patient, by site", title_justify="left")
     for name in ("site", "holds"):
@@ -194,6 +220,27 @@ def print_result(
         markup=False,
         soft_wrap=True,
     )
+
+
+def print_groups(console: Console, cells: Sequence[str], groups: Groups) -> None:
+    """Macro AUROC of each group per cell."""
+    table = Table(title="Macro AUROC by group of held-out patients", title_justify="left")
+    table.add_column("by")
+    table.add_column("group", overflow="fold")
+    for name in cells:
+        table.add_column(name, justify="right")
+    hidden = ""
+    for by, of_kind in groups.items():
+        for at, (name, group) in enumerate(of_kind.items()):
+            shown = [
+                _number(group.cells[cell].macro_auroc) if cell in group.cells else "-"
+                for cell in cells
+            ]
+            table.add_row(by if at == 0 else "", name, *shown, end_section=at == len(of_kind) - 1)
+            hidden = next(iter(group.left_out.values()), hidden)
+    console.print(table)
+    if hidden:
+        console.print(f"- stands for {hidden}, or no label with both classes", highlight=False)
 
 
 def _number(value: float | None) -> str:

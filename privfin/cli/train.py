@@ -54,7 +54,9 @@ def train(
             "or image=4,text=4,image+text=2."
         ),
     ] = None,
-    imputer: Annotated[str | None, typer.Option(help="fin, zero or zero-fair.")] = None,
+    imputer: Annotated[
+        str | None, typer.Option(help="How what is missing is imputed: fin, zero, ... (see docs).")
+    ] = None,
     encryption: Annotated[str | None, typer.Option(help="bfv (with masks) or none.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
     skip_bad: Annotated[
@@ -120,18 +122,10 @@ def _default_out(config: RunConfig) -> Path:
     return Path("runs") / f"{config.data.source}-eps{config.privacy.epsilon:g}-{stamp}"
 
 
-def _console(as_json: bool) -> Console:
-    """Where people read: standard output, or standard error beside JSON."""
-    from rich.console import Console
-
-    console = Console(stderr=as_json)
-    # Without a terminal there is no width to fit; a fixed one keeps the tables whole.
-    return console if console.is_terminal else Console(stderr=as_json, width=80)
-
-
 def _show_plan(config: RunConfig, as_json: bool) -> None:
     from dataclasses import asdict
 
+    from privfin.cli.display import plain_console
     from privfin.cli.summary import print_plan, warn_if_not_private
     from privfin.federation.plan import declared_sites, make_plan
     from privfin.federation.statement import claim
@@ -142,7 +136,7 @@ def _show_plan(config: RunConfig, as_json: bool) -> None:
         content = {"claim": claim(config), **asdict(plan), "parameters": plan.parameters}
         typer.echo(json.dumps(jsonable(content), indent=2))
         return
-    console = _console(as_json)
+    console = plain_console(as_json)
     warn_if_not_private(console, config)
     print_plan(console, config, plan)
 
@@ -192,7 +186,7 @@ def _changed(config: RunConfig, overrides: list[tuple[str, Any]]) -> RunConfig:
 def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool) -> None:
     import torch
 
-    from privfin.cli.display import TrainingDisplay
+    from privfin.cli.display import TrainingDisplay, plain_console
     from privfin.cli.stopping import StoppedError, stop_on_interrupt
     from privfin.cli.summary import warn_if_not_private
     from privfin.federation.plan import check_without_data, make_plan
@@ -205,7 +199,7 @@ def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool) -> None:
     )
 
     check_without_data(config)
-    console = _console(as_json)
+    console = plain_console(as_json)
     warn_if_not_private(console, config)
     display = TrainingDisplay(console)
     with display:
@@ -242,9 +236,11 @@ def _worst_epsilons(config: RunConfig, plan: TrainingPlan) -> list[float] | None
     if claim(config) != "dp":
         return None
 
-    steps = [plan.local_steps * (i + 1) for i in range(plan.rounds)]
-    kinds = {(s.noise_multiplier, s.sampling_rate, s.delta): s for s in plan.sites}
-    columns = [epsilon_after(s.event(0), s.delta, steps) for s in kinds.values()]
+    kinds = {(s.noise_multiplier, s.sampling_rate, s.delta, s.local_steps): s for s in plan.sites}
+    columns = [
+        epsilon_after(s.event(0), s.delta, [s.local_steps * (i + 1) for i in range(plan.rounds)])
+        for s in kinds.values()
+    ]
     return [max(values) for values in zip(*columns, strict=True)]
 
 
@@ -269,11 +265,14 @@ def _report(console: Console, config: RunConfig, result: Result, as_json: bool) 
         content = {
             "run": str(result.run.path),
             "claim": result.privacy["claim"],
-            "cells": {name: cell.to_dict() for name, cell in result.cells.items()},
+            "cells": result.run.metrics["cells"],
+            "groups": result.run.metrics["groups"],
             "privacy": result.privacy,
             "bytes": {"up": traffic[0], "down": traffic[1]},
         }
         typer.echo(json.dumps(jsonable(content), indent=2))
         return
     path = str(result.run.path)
-    print_result(console, config, result.plan, result.cells, result.privacy, traffic, path)
+    print_result(
+        console, config, result.plan, result.cells, result.privacy, traffic, path, result.groups
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from privfin.config import EvaluationConfig
 from privfin.evaluation.cells import CellResult, evaluate_cell
+from privfin.evaluation.groups import GroupResult, Groups, group_names, in_order
 from privfin.federation.prepare import TestData
 from privfin.models.multimodal import Batch, MultimodalModel, masked_bce
 
@@ -75,15 +77,82 @@ def assess(
     taken away from them. Where ``missingness.test`` took inputs away before that, :data:`AS_IS`
     is every held-out record with what it still has.
     """
-    results = {}
-    for name, index, rows in cell_rows(test):
-        results[name] = evaluate_cell(
-            predict_scores(model, rows),
-            rows.labels.numpy(),
-            [test.patient_ids[i] for i in index.tolist()],
-            label_names=tuple(label_names),
-            bootstrap=config.bootstrap,
-            confidence=config.confidence,
-            seed=seed,
-        )
+    return {
+        name: _evaluate(scored, label_names, config, seed)
+        for name, scored in _score_cells(model, test)
+    }
+
+
+def assess_groups(
+    model: MultimodalModel,
+    test: TestData,
+    label_names: Sequence[str],
+    config: EvaluationConfig,
+    seed: int,
+) -> Groups:
+    """Results by sex, age band and source, each through all availability cells.
+
+    A cell in which a group has fewer than ``config.smallest_group`` patients is named and not
+    shown. Nothing is returned by what the held-out records do not state.
+    """
+    bands = config.age_bands
+    by_kind = dict(group_names(test.sex, test.age, test.source, bands))
+    if not by_kind:
+        return {}
+    cells_scored = list(_score_cells(model, test))
+    results: Groups = {}
+    for by, names in by_kind.items():
+        of_record = np.array(names)
+        results[by] = {}
+        for group in in_order(by, names, bands):
+            shown, left_out = {}, {}
+            for cell, scored in cells_scored:
+                part = scored.of_records(of_record == group)
+                patients = len(set(part.patient_ids))
+                if patients >= config.smallest_group:
+                    shown[cell] = _evaluate(part, label_names, config, seed)
+                elif patients:
+                    left_out[cell] = f"fewer than {config.smallest_group} patients"
+            results[by][group] = GroupResult(shown, left_out)
     return results
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Scores and labels (n, L) of a cell's records, and where each stands in the test data."""
+
+    scores: npt.NDArray[np.float64]
+    labels: npt.NDArray[np.float32]
+    patient_ids: list[str]
+    index: npt.NDArray[np.int64]
+
+    def of_records(self, chosen: npt.NDArray[np.bool_]) -> _Scored:
+        """Those of the chosen test records only; ``chosen`` has an entry a test record."""
+        rows = np.flatnonzero(chosen[self.index])
+        return _Scored(
+            self.scores[rows],
+            self.labels[rows],
+            [self.patient_ids[row] for row in rows.tolist()],
+            self.index[rows],
+        )
+
+
+def _score_cells(model: MultimodalModel, test: TestData) -> Iterator[tuple[str, _Scored]]:
+    for name, index, rows in cell_rows(test):
+        ids = [test.patient_ids[i] for i in index.tolist()]
+        yield name, _Scored(predict_scores(model, rows), rows.labels.numpy(), ids, index.numpy())
+
+
+def _evaluate(
+    scored: _Scored, label_names: Sequence[str], config: EvaluationConfig, seed: int
+) -> CellResult:
+    return evaluate_cell(
+        scored.scores,
+        scored.labels,
+        scored.patient_ids,
+        label_names=tuple(label_names),
+        bootstrap=config.bootstrap,
+        confidence=config.confidence,
+        calibration_bins=config.calibration_bins,
+        seed=seed,
+    )

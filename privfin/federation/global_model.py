@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from privfin.config import ServerConfig
+from privfin.federation.server_optimizer import ServerOptimizer
 from privfin.models.segments import Vector
+from privfin.runs import Checkpoint
 
 
 @dataclass
@@ -20,6 +23,7 @@ class GlobalModel:
         average_after: rounds up to this one do not enter the mean.
         total: sum of the vectors of the rounds that entered, float64.
         count: how many entered.
+        server: what turns a round's average update into a step.
     """
 
     vector: Vector
@@ -27,21 +31,52 @@ class GlobalModel:
     average_after: int
     total: npt.NDArray[np.float64]
     count: int
+    server: ServerOptimizer
 
     @classmethod
-    def start(cls, vector: Vector, average_after: int) -> GlobalModel:
-        """The model before the first round."""
-        return cls(vector.copy(), 0, average_after, np.zeros(vector.shape), 0)
+    def start(
+        cls, vector: Vector, average_after: int, server: ServerConfig | None = None
+    ) -> GlobalModel:
+        """The model before the first round; ``server`` left out adds averages as they are."""
+        optimizer = ServerOptimizer(server or ServerConfig(), vector.size)
+        return cls(vector.copy(), 0, average_after, np.zeros(vector.shape), 0, optimizer)
+
+    @classmethod
+    def resume(cls, saved: Checkpoint, average_after: int, server: ServerConfig) -> GlobalModel:
+        """The model of a checkpoint.
+
+        Raises:
+            UserInputError: it lacks the state of the server's optimiser.
+        """
+        optimizer = ServerOptimizer(server, saved.vector.size)
+        optimizer.restore(saved.momentum, saved.second_moment)
+        return cls(saved.vector, saved.round, average_after, saved.total, saved.count, optimizer)
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything that is needed to go on."""
+        return Checkpoint(
+            self.round,
+            self.vector,
+            self.total,
+            self.count,
+            self.server.momentum,
+            self.server.second_moment,
+        )
 
     def copy(self) -> GlobalModel:
         """An independent copy, for another site."""
         return GlobalModel(
-            self.vector.copy(), self.round, self.average_after, self.total.copy(), self.count
+            self.vector.copy(),
+            self.round,
+            self.average_after,
+            self.total.copy(),
+            self.count,
+            self.server.copy(),
         )
 
     def apply(self, summed: npt.NDArray[np.float64], divisors: npt.NDArray[np.float32]) -> None:
-        """Add the average update of one round (element-wise IEEE operations only)."""
-        self.vector = (self.vector + (summed / divisors).astype(np.float32)).astype(np.float32)
+        """Take in the sum of one round's updates (element-wise IEEE operations only)."""
+        self.vector = self.server.apply(self.vector, summed / divisors)
         self.round += 1
         if self.round > self.average_after:
             self.total = self.total + self.vector

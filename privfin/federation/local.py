@@ -24,7 +24,7 @@ from privfin.federation.prepare import PreparedData
 from privfin.federation.site import Site
 from privfin.models.segments import assign, flatten, initial_model
 from privfin.randomness import RandomStream
-from privfin.runs import Checkpoint, Run
+from privfin.runs import Run
 
 #: Gives the random stream for a purpose in a round.
 StreamSource = Callable[[str, int], RandomStream]
@@ -41,6 +41,10 @@ class TrainingObserver(Protocol):
         """A round's sum was applied; ``loss`` is that of the held-out patients."""
         ...
 
+    def fine_tuning_started(self, site: str, number: int, sites: int) -> None:
+        """After the last round, the ``number``-th of ``sites`` starts to fine-tune."""
+        ...
+
 
 class SilentObserver:
     """Shows nothing."""
@@ -49,6 +53,9 @@ class SilentObserver:
         """Do nothing."""
 
     def round_finished(self, round_number: int, loss: float, up: int, down: int) -> None:
+        """Do nothing."""
+
+    def fine_tuning_started(self, site: str, number: int, sites: int) -> None:
         """Do nothing."""
 
 
@@ -94,10 +101,11 @@ def stream_source(config: RunConfig, site: str) -> StreamSource:
 def start_state(run: Run, config: RunConfig, labels: int) -> GlobalModel:
     """The newest checkpoint of a run, or the initial model from the public seed."""
     after = math.floor(config.training.average_from * config.training.rounds)
+    server = config.training.server
     saved = run.last_checkpoint()
     if saved is None:
-        return GlobalModel.start(flatten(initial_model(config, labels)), after)
-    return GlobalModel(saved.vector, saved.round, after, saved.total, saved.count)
+        return GlobalModel.start(flatten(initial_model(config, labels)), after, server)
+    return GlobalModel.resume(saved, after, server)
 
 
 def train_locally(
@@ -129,10 +137,11 @@ def train_locally(
     identity = RunIdentity(run.run_id, config.digest())
     coordinators: list[Coordinator] = []
     shown = initial_model(config, labels)
+    shown.use_public(data.public)
 
     def applied(current: GlobalModel) -> None:
         traffic = coordinators[0].traffic
-        run.save_checkpoint(Checkpoint(current.round, current.vector, current.total, current.count))
+        run.save_checkpoint(current.checkpoint())
         run.record("round-finished", round=current.round, up=traffic.up, down=traffic.down)
         assign(shown, current.vector)
         loss = held_out_loss(shown, data.test)
@@ -151,7 +160,7 @@ def train_locally(
             config=config,
             plan=plan,
             state=state.copy(),
-            trainer=LocalTrainer(config, plan.site(name), data.sites[name], streams),
+            trainer=LocalTrainer(config, plan.site(name), data.sites[name], streams, data.public),
             journal=journal,
             rounding=rounding(streams),
             on_applied=None if sites else applied,
@@ -167,7 +176,7 @@ def train_locally(
     done = [state.round]
 
     def coordinate(transport: Transport) -> None:
-        sum_plan = SumPlan(config.crypto.encryption, config.crypto.layout, plan.parameters)
+        sum_plan = SumPlan(config.crypto.encryption, config.crypto.layout, plan.values)
         coordinator = Coordinator(identity, roster, transport, sum_plan)
         coordinators.append(coordinator)
         coordinator.agree_on_key()
@@ -175,11 +184,7 @@ def train_locally(
 
     if state.round < last:
         run_locally(sites, coordinate)
-        saved = run.last_checkpoint()
-        if saved is not None:
-            state = GlobalModel(
-                saved.vector, saved.round, state.average_after, saved.total, saved.count
-            )
+        state = start_state(run, config, labels)
     return Outcome(state.final(), done[0], done[0] >= last)
 
 

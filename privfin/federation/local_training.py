@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from privfin.config import RunConfig
+from privfin.federation.local_optimizer import local_optimizer, schedule_factor
 from privfin.federation.plan import SitePlan
 from privfin.models.multimodal import Batch
 from privfin.models.segments import Vector, assign, flatten, freeze_untrained, initial_model
@@ -21,15 +22,34 @@ from privfin.randomness import RandomStream
 
 @dataclass(frozen=True)
 class SiteData:
-    """A site's training data after the front ends: rows, and each patient's row positions."""
+    """A site's training data after the front ends.
+
+    Attributes:
+        batch: its rows; rows ``i * copies`` to ``i * copies + copies - 1`` belong to record i.
+        patients: for each patient, the positions of that patient's records.
+        fingerprint: SHA-256 of the records, before copies are made of them.
+        copies: rows a record has (``training.augmentations`` where there are images).
+    """
 
     batch: Batch
     patients: list[list[int]]
     fingerprint: str
+    copies: int = 1
+
+    def __post_init__(self) -> None:
+        records = sum(len(positions) for positions in self.patients)
+        if len(self.batch) != records * self.copies:
+            raise ValueError(
+                f"{records} records of {self.copies} rows do not make {len(self.batch)} rows"
+            )
 
 
 class LocalTrainer:
-    """Trains at one site. ``streams(purpose, round)`` gives a fresh random stream."""
+    """Trains at one site.
+
+    ``streams(purpose, round)`` gives a fresh random stream; ``public`` holds the public records
+    that ``imputer = "retrieval"`` takes features from.
+    """
 
     def __init__(
         self,
@@ -37,12 +57,14 @@ class LocalTrainer:
         plan: SitePlan,
         data: SiteData,
         streams: Callable[[str, int], RandomStream],
+        public: Batch | None = None,
     ) -> None:
         self._config = config
         self._plan = plan
         self._data = data
         self._streams = streams
         self._model = initial_model(config, data.batch.labels.shape[1])
+        self._model.use_public(public)
         freeze_untrained(self._model, plan.modalities, config.model.imputer)
 
     def train(self, start: Vector, round_number: int, steps: int) -> Vector:
@@ -50,16 +72,27 @@ class LocalTrainer:
 
         Parameters of segments that the site does not train come back as exact zeros.
         """
+        training = self._config.training
+        factor = schedule_factor(training.schedule, round_number, training.rounds)
+        return self._take_steps(start, round_number, steps, factor)
+
+    def fine_tune(self, start: Vector, steps: int) -> Vector:
+        """Steps after the last round, at the full step size; returns the change like `train`."""
+        # Its random streams have a number of their own, which no round has.
+        return self._take_steps(start, self._config.training.rounds + 1, steps, 1.0)
+
+    def _take_steps(self, start: Vector, stream: int, steps: int, factor: float) -> Vector:
+        training = self._config.training
         assign(self._model, start)
-        sampling = self._streams("sampling", round_number)
+        sampling = self._streams("sampling", stream)
         if self._config.privacy.is_private:
-            noise = self._streams("noise", round_number)
+            noise = self._streams("noise", stream)
             private = DpSgd(
                 self._model,
                 self._record_loss,
                 self._data.patients,
                 self._settings(),
-                self._make_optimizer(self._config.training.learning_rate),
+                self._optimizer(factor * training.learning_rate),
                 noise=noise,
                 sampling=sampling,
             )
@@ -69,13 +102,12 @@ class LocalTrainer:
             finally:
                 private.close()
         else:
-            rate = self._config.training.learning_rate_without_privacy
             plain = PlainSgd(
                 self._model,
                 self._record_loss,
                 self._data.patients,
                 self._plan.sampling_rate,
-                self._make_optimizer(rate),
+                self._optimizer(factor * training.learning_rate_without_privacy),
                 sampling=sampling,
             )
             for _ in range(steps):
@@ -89,12 +121,15 @@ class LocalTrainer:
             sampling_rate=self._plan.sampling_rate,
             batch_size=self._config.training.batch_size,
             physical_batch=self._config.training.physical_batch,
+            copies=self._data.copies,
         )
 
     def _record_loss(self, records: npt.NDArray[np.int64]) -> Tensor:
-        rows = self._data.batch.rows(torch.from_numpy(records))
-        return self._model.per_record_loss(rows, self._config.training.imputation_weight)
+        copies = self._data.copies
+        rows = (records[:, None] * copies + np.arange(copies)).reshape(-1)
+        batch = self._data.batch.rows(torch.from_numpy(rows))
+        return self._model.per_record_loss(batch, self._config.training.imputation_weight)
 
-    def _make_optimizer(self, rate: float) -> Callable[[list[nn.Parameter]], torch.optim.Optimizer]:
-        momentum = self._config.training.momentum
-        return lambda parameters: torch.optim.SGD(parameters, lr=rate, momentum=momentum)
+    def _optimizer(self, rate: float) -> Callable[[list[nn.Parameter]], torch.optim.Optimizer]:
+        training = self._config.training
+        return local_optimizer(rate, training.momentum, training.proximal)

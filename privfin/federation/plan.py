@@ -21,7 +21,7 @@ from privfin.data.load import check_tables, label_names
 from privfin.data.missingness import check_label
 from privfin.data.partition import site_sizes, sites_modalities, test_size
 from privfin.errors import PlanError
-from privfin.models.segments import initial_model, owners, segments, trains
+from privfin.models.segments import counts, initial_model, segments, trains
 from privfin.privacy.accounting import SubsampledGaussianEvent, epsilon
 from privfin.privacy.calibration import (
     calibrate_noise,
@@ -43,7 +43,11 @@ class SiteDeclaration:
 
 @dataclass(frozen=True)
 class SitePlan:
-    """One site's part. ``noise_multiplier`` is 0 without DP; ``epsilon`` is for all ``steps``."""
+    """One site's part.
+
+    ``noise_multiplier`` is 0 without DP. ``local_steps`` are those of one round; ``steps`` are all
+    that the site will ever take, and ``epsilon`` is for all of them.
+    """
 
     name: str
     modalities: tuple[str, ...]
@@ -52,6 +56,7 @@ class SitePlan:
     noise_multiplier: float
     delta: float
     epsilon: float
+    local_steps: int
     steps: int
 
     def event(self, steps: int) -> SubsampledGaussianEvent:
@@ -61,13 +66,17 @@ class SitePlan:
 
 @dataclass(frozen=True)
 class SegmentPlan:
-    """One segment: its place in the vector, who trains it, and the divisor of its average."""
+    """One segment: its place in the vector, who trains it, and the divisor of its average.
+
+    The divisor is the public sum of the weights of the sites that count, at least those of one:
+    their number, unless ``training.aggregation`` is ``size``. Under ``uncertainty`` it is not used.
+    """
 
     name: str
     start: int
     stop: int
     trained_by: int
-    divisor: int
+    divisor: float
 
 
 @dataclass(frozen=True)
@@ -78,14 +87,20 @@ class TrainingPlan:
     segments: tuple[SegmentPlan, ...]
     label_names: tuple[str, ...]
     rounds: int
-    local_steps: int
+    fine_tune_steps: int
     bytes_up: int
     bytes_down: int
+    carries_weights: bool = False
 
     @property
     def parameters(self) -> int:
         """Number of parameters in an update."""
         return self.segments[-1].stop
+
+    @property
+    def values(self) -> int:
+        """Numbers in a message: the parameters, and a weight a segment where weights are secret."""
+        return self.parameters + (len(self.segments) if self.carries_weights else 0)
 
     @property
     def cohort(self) -> tuple[str, ...]:
@@ -98,8 +113,8 @@ class TrainingPlan:
 
     def divisors(self) -> npt.NDArray[np.float32]:
         """The divisor of every parameter, (parameters,)."""
-        counts = [np.full(s.stop - s.start, s.divisor, dtype=np.float32) for s in self.segments]
-        return np.concatenate(counts)
+        parts = [np.full(s.stop - s.start, s.divisor, dtype=np.float32) for s in self.segments]
+        return np.concatenate(parts)
 
     def trained_mask(
         self, modalities: Sequence[str], imputer: ImputerKind
@@ -194,11 +209,12 @@ def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> Tra
             s.start,
             s.stop,
             trained_by=sum(trains(s.name, have, kind) for have in holdings),
-            divisor=owners(s.name, holdings, kind),
+            divisor=_divisor(config, s.name, declarations),
         )
         for s in parts
     )
-    total = parts[-1].stop
+    carries_weights = config.training.aggregation == "uncertainty"
+    total = parts[-1].stop + (len(parts) if carries_weights else 0)
     if config.crypto.encryption == "bfv":
         each = ciphertext_bytes(total, Packing.named(config.crypto.layout))
     else:
@@ -208,15 +224,46 @@ def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> Tra
         segments=plans,
         label_names=names,
         rounds=config.training.rounds,
-        local_steps=config.training.local_steps,
+        fine_tune_steps=config.training.fine_tune_steps,
         bytes_up=each,
         bytes_down=each,
+        carries_weights=carries_weights,
     )
+
+
+def size_weight(
+    site: SiteDeclaration | SitePlan, sites: Sequence[SiteDeclaration | SitePlan]
+) -> float:
+    """Declared patients of a site over those of the largest: public, in (0, 1]."""
+    return site.patients / max(each.patients for each in sites)
+
+
+def _divisor(config: RunConfig, segment: str, sites: Sequence[SiteDeclaration]) -> float:
+    by_size = config.training.aggregation == "size"
+    weights = [
+        size_weight(site, sites) if by_size else 1.0
+        for site in sites
+        if counts(segment, site.modalities, config.model.imputer)
+    ]
+    return sum(weights) or 1.0
+
+
+def local_steps(config: RunConfig, patients: int) -> int:
+    """Steps that a site of this declared size takes in a round.
+
+    With ``local_epochs`` = e it is e / q rounded up, q = batch_size / ``patients``: as many steps
+    as draw each patient e times on average. Otherwise it is ``local_steps``, the same everywhere.
+    """
+    epochs = config.training.local_epochs
+    if epochs is None:
+        return config.training.local_steps
+    return math.ceil(epochs * patients / config.training.batch_size)
 
 
 def _site_plan(config: RunConfig, site: SiteDeclaration) -> SitePlan:
     rate = sampling_rate(config.training.batch_size, site.patients, site=site.name)
-    steps = config.training.rounds * config.training.local_steps
+    local = local_steps(config, site.patients)
+    steps = config.training.rounds * local + config.training.fine_tune_steps
     given = config.privacy.delta
     delta = default_delta(site.patients) if given == "auto" else float(given)
     check_delta(delta, site.patients)
@@ -226,7 +273,17 @@ def _site_plan(config: RunConfig, site: SiteDeclaration) -> SitePlan:
         spent = epsilon([SubsampledGaussianEvent(sigma, rate, steps)], delta)
         if spent > config.privacy.epsilon:
             raise PlanError(f"calibration gave epsilon {spent} above {config.privacy.epsilon}")
-    return SitePlan(site.name, site.modalities, site.patients, rate, sigma, delta, spent, steps)
+    return SitePlan(
+        name=site.name,
+        modalities=site.modalities,
+        patients=site.patients,
+        sampling_rate=rate,
+        noise_multiplier=sigma,
+        delta=delta,
+        epsilon=spent,
+        local_steps=local,
+        steps=steps,
+    )
 
 
 def _check_cohort(config: RunConfig, sites: int) -> None:

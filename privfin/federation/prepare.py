@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from privfin.config import RunConfig
+from privfin.data.augment import with_copies
 from privfin.data.load import load_source
 from privfin.data.missingness import thin, unlabel
 from privfin.data.partition import (
@@ -23,6 +25,7 @@ from privfin.data.sources import LoadedData
 from privfin.errors import PlanError
 from privfin.federation.local_training import SiteData
 from privfin.federation.plan import SiteDeclaration, site_modalities, site_names
+from privfin.federation.public_set import load_public, refuse_own_patients
 from privfin.models.frontends import read_inputs
 from privfin.models.multimodal import Batch
 from privfin.privacy.calibration import check_delta, default_delta
@@ -36,6 +39,9 @@ class TestData:
     """Held-out records, of patients that no site trains on.
 
     ``is_thinned`` says whether inputs were taken away from them (``missingness.test``).
+    ``sex`` and ``age`` are those of :class:`~privfin.data.records.Record`, one a record, or empty;
+    ``source`` names the part of a mix that a record comes from, and is None without a mix. They
+    serve for results by group only.
     """
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
@@ -44,16 +50,23 @@ class TestData:
     patient_ids: tuple[str, ...]
     fingerprint: str
     is_thinned: bool = False
+    sex: tuple[str, ...] = ()
+    age: tuple[float, ...] = ()
+    source: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Every site's training data and the common test data, after the front ends."""
+    """Every site's training data and the common test data, after the front ends.
+
+    ``public`` holds the public records of ``imputer = "retrieval"``, encoded by front ends.
+    """
 
     sites: dict[str, SiteData]
     declarations: tuple[SiteDeclaration, ...]
     test: TestData
     notices: tuple[str, ...]
+    public: Batch | None = None
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -70,6 +83,9 @@ def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
     progress("reading data", 0, 1)
     loaded = load_source(config)
     dataset = loaded.dataset
+    public = load_public(config)
+    if public is not None:
+        refuse_own_patients(public, dataset)
     train, test = _split(config, loaded)
     dealt = _deal(config, dataset, train)
     declarations, parts = [], {}
@@ -95,20 +111,47 @@ def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
     held_out = _held_out_records(config, dataset.of_patients(test, "test"))
     if not held_out.records:
         raise PlanError("no held-out patient has a known label, so the model cannot be measured")
+    held_modalities = {d.name: d.modalities for d in declarations}
     sites = {}
     for index, (name, own) in enumerate(parts.items()):
         progress("encoding", index, len(parts) + 1)
         patients = list(own.patients().values())
-        sites[name] = SiteData(encode(own, config), patients, own.fingerprint())
+        copies, rows = _with_copies(config, own, held_modalities[name])
+        sites[name] = SiteData(encode(rows, config), patients, own.fingerprint(), copies)
     progress("encoding", len(parts), len(parts) + 1)
     test_data = TestData(
         encode(held_out, config),
         tuple(r.patient_id for r in held_out.records),
         held_out.fingerprint(),
         is_thinned=any(config.missingness.test.values()),
+        sex=tuple(r.sex for r in held_out.records),
+        age=tuple(r.age for r in held_out.records),
+        source=tuple(r.origin for r in held_out.records) if config.data.source == "mix" else None,
     )
     progress("encoding", len(parts) + 1, len(parts) + 1)
-    return PreparedData(sites, tuple(declarations), test_data, tuple(notices))
+    shared = None if public is None else encode(public, config)
+    return PreparedData(sites, tuple(declarations), test_data, tuple(notices), shared)
+
+
+def data_key(config: RunConfig) -> str:
+    """Equal keys mean that :func:`prepare` gives equal data.
+
+    It holds every option but the two that a sweep varies and that :func:`prepare` does not read,
+    except for what :func:`check_declared` checks again.
+    """
+    content = config.model_dump(mode="json")
+    del content["privacy"]["epsilon"], content["model"]["imputer"]
+    return json.dumps(content, sort_keys=True)
+
+
+def check_declared(config: RunConfig, data: PreparedData) -> None:
+    """Refuse prepared data that :func:`prepare` would refuse under this epsilon.
+
+    Raises:
+        PlanError: delta is too large for the patients that a site really has.
+    """
+    for site in data.declarations:
+        _check_declaration(config, site.name, site.patients, len(data.sites[site.name].patients))
 
 
 def encode(dataset: Dataset, config: RunConfig) -> Batch:
@@ -121,6 +164,13 @@ def encode(dataset: Dataset, config: RunConfig) -> Batch:
     width = len(dataset.label_names)
     labels = np.array([r.labels for r in dataset.records], dtype=np.float32).reshape(-1, width)
     return Batch(inputs, present, torch.from_numpy(labels))
+
+
+def _with_copies(config: RunConfig, dataset: Dataset, held: Sequence[str]) -> tuple[int, Dataset]:
+    """How many rows a record of a site gets, and the records so often: once without images."""
+    images = [m for m in held if config.modalities[m].kind == "image"]
+    copies = config.training.augmentations if images else 1
+    return copies, with_copies(dataset, images, copies, config.training.seed)
 
 
 def _split(config: RunConfig, loaded: LoadedData) -> tuple[list[str], list[str]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from privfin.config import RunConfig
+from privfin.federation.aggregation import MIN_WEIGHT
 from privfin.federation.plan import SitePlan, TrainingPlan
 from privfin.privacy.accounting import accountant_name, epsilon
 
@@ -19,7 +20,7 @@ FEWEST_TRAINERS = 3
 _NOT_COVERED = (
     "the number of patients of each site, which sampling rate and delta depend on, is public",
     "which modalities each site holds is public",
-    "the held-out patients: loss and metrics on them are computed without noise",
+    "the held-out patients: loss, metrics and counts of them, by group too, are without noise",
     "the choice of configuration: earlier runs and tuning on the same patients are not counted",
     "how patients are divided into training, test and, when dealt, sites: uses all patients",
     "rounding: the proof is for real numbers, noise and sums are floating point",
@@ -28,6 +29,17 @@ _NOT_COVERED = (
     "the manifest's fingerprints of the data and its counts of records: exact, without noise",
     "timing, file sizes and the number of rounds",
 )
+
+
+_AGGREGATION = {
+    "uniform": "every site that trains a segment counts the same",
+    "size": "by the declared number of patients of each site, which is public",
+    "uncertainty": (
+        "by size and by how sure a site's imputer is; that is learned inside DP-SGD, so it is "
+        "covered by the site's epsilon; weights are sent encrypted, and every site sees their sum "
+        f"for each segment; a lying site counts at most 1 against {MIN_WEIGHT} for each other site"
+    ),
+}
 
 
 def claim(config: RunConfig) -> str:
@@ -48,7 +60,10 @@ def narrow_segments(plan: TrainingPlan) -> list[str]:
 
 
 def privacy_statement(
-    config: RunConfig, plan: TrainingPlan, rounds_started: Mapping[str, int]
+    config: RunConfig,
+    plan: TrainingPlan,
+    rounds_started: Mapping[str, int],
+    fine_tunings_started: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """The privacy statement of a run.
 
@@ -57,7 +72,9 @@ def privacy_statement(
         plan: its plan.
         rounds_started: by site, rounds started in all attempts. Each counts in full, whether it
             was finished or not.
+        fine_tunings_started: likewise for fine-tuning after the last round.
     """
+    tuned = fine_tunings_started or {}
     encrypted = config.crypto.encryption == "bfv"
     readable = narrow_segments(plan)
     shown = f"; single updates of {', '.join(readable)} can be read off the sum" if readable else ""
@@ -70,9 +87,15 @@ def privacy_statement(
         "target": {"epsilon": config.privacy.epsilon, "delta": config.privacy.delta},
         "accountant": accountant_name(),
         "sites": [
-            _site_statement(config, plan, site, rounds_started.get(site.name, 0))
+            _site_statement(
+                config,
+                site,
+                rounds_started.get(site.name, 0) * site.local_steps
+                + tuned.get(site.name, 0) * plan.fine_tune_steps,
+            )
             for site in plan.sites
         ],
+        **({"fine_tuning": _fine_tuning(plan)} if plan.fine_tune_steps else {}),
         "observers": {
             "outsider": "sees the final model: at most the epsilon of each site",
             "another site": (
@@ -96,12 +119,13 @@ def privacy_statement(
             "layout": config.crypto.layout if encrypted else None,
             "value_bits": config.crypto.value_bits,
         },
+        "aggregation": _AGGREGATION[config.training.aggregation],
         "segments": [
             {
                 "segment": s.name,
                 "parameters": s.stop - s.start,
                 "sites_training_it": s.trained_by,
-                "divisor": s.divisor,
+                "divisor": None if plan.carries_weights else s.divisor,
             }
             for s in plan.segments
         ],
@@ -109,10 +133,17 @@ def privacy_statement(
     }
 
 
-def _site_statement(
-    config: RunConfig, plan: TrainingPlan, site: SitePlan, rounds: int
-) -> dict[str, Any]:
-    steps = rounds * plan.local_steps
+def _fine_tuning(plan: TrainingPlan) -> dict[str, Any]:
+    return {
+        "steps": plan.fine_tune_steps,
+        "seen_by": (
+            "a fine-tuned model stays at its site: no other site and not the coordinator sees "
+            "it, and nothing of it is sent. Its steps are inside the site's epsilon all the same"
+        ),
+    }
+
+
+def _site_statement(config: RunConfig, site: SitePlan, steps: int) -> dict[str, Any]:
     private = config.privacy.is_private
     spent = epsilon([site.event(steps)], site.delta) if private else math.inf
     simulated = {"epsilon_simulated": spent} if private and config.privacy.reproducible else {}

@@ -5,31 +5,34 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from privfin.config import RunConfig
 from privfin.errors import ConfigError, PrivfinError
 from privfin.evaluation.cells import CellResult
-from privfin.federation.assessment import assess
-from privfin.federation.local import Outcome, TrainingObserver, train_locally
+from privfin.evaluation.groups import Groups
+from privfin.federation.assessment import assess, assess_groups
+from privfin.federation.fine_tuning import fine_tune, fine_tuned_results
+from privfin.federation.local import Outcome, SilentObserver, TrainingObserver, train_locally
 from privfin.federation.plan import TrainingPlan, make_plan
 from privfin.federation.prepare import PreparedData
 from privfin.federation.statement import claim, privacy_statement
 from privfin.files import write_json
 from privfin.models.segments import assign, initial_model
-from privfin.runs import Run, code_revision, create_run, versions
+from privfin.runs import METRICS_FORMAT, Run, code_revision, create_run, versions
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: its results per availability cell, and its privacy statement."""
+    """A finished run: its results per availability cell and by group, and its privacy statement."""
 
     run: Run
     plan: TrainingPlan
     cells: dict[str, CellResult]
     privacy: dict[str, Any]
+    groups: Groups = field(default_factory=dict)
 
 
 def fingerprints(data: PreparedData) -> dict[str, str]:
@@ -143,35 +146,64 @@ def complete_run(
         if run.attempts():
             run.record("resumed")
         outcome = train_locally(config, plan, data, run, observer=observer, should_stop=should_stop)
-        return _finish(run, config, data, plan, outcome)
+        is_done = outcome.is_complete
+        if is_done and plan.fine_tune_steps:
+            is_done = fine_tune(
+                config,
+                plan,
+                data,
+                run,
+                outcome.vector,
+                observer=observer or SilentObserver(),
+                should_stop=should_stop,
+            )
+        return _finish(run, config, data, plan, outcome, is_done)
 
 
 def _finish(
-    run: Run, config: RunConfig, data: PreparedData, plan: TrainingPlan, outcome: Outcome
+    run: Run,
+    config: RunConfig,
+    data: PreparedData,
+    plan: TrainingPlan,
+    outcome: Outcome,
+    is_done: bool,
 ) -> Result | None:
-    started = run.spent_rounds()
-    if config.privacy.reproducible:  # a repeated round released the same numbers again
+    started, tuned = run.spent_rounds(), run.fine_tunings()
+    if config.privacy.reproducible:  # what is repeated releases the same numbers again
         started = dict.fromkeys(plan.cohort, outcome.rounds)
-    statement = privacy_statement(config, plan, started)
+        tuned = dict.fromkeys(tuned, 1)
+    statement = privacy_statement(config, plan, started, tuned)
     write_json(run.path / "privacy.json", statement)
-    if not outcome.is_complete:
+    if not is_done:
         run.record("interrupted", round=outcome.rounds)
         return None
     model = initial_model(config, len(plan.label_names))
+    model.use_public(data.public)
     assign(model, outcome.vector)
-    results = assess(model, data.test, plan.label_names, config.evaluation, config.training.seed)
-    write_json(run.path / "metrics.json", _metrics(config, outcome.rounds, results))
+    asked = (plan.label_names, config.evaluation, config.training.seed)
+    results = assess(model, data.test, *asked)
+    groups = assess_groups(model, data.test, *asked)
+    metrics = _metrics(config, outcome.rounds, results, groups)
+    if plan.fine_tune_steps:
+        metrics["fine_tuned"] = fine_tuned_results(config, plan, data, run)
+    write_json(run.path / "metrics.json", metrics)
     run.save_model(model)
     run.record("finished", rounds=outcome.rounds)
-    return Result(run, plan, results, statement)
+    return Result(run, plan, results, statement, groups)
 
 
-def _metrics(config: RunConfig, rounds: int, results: dict[str, CellResult]) -> dict[str, Any]:
+def _metrics(
+    config: RunConfig, rounds: int, results: dict[str, CellResult], groups: Groups
+) -> dict[str, Any]:
     return {
-        "format": 1,
+        "format": METRICS_FORMAT,
         "claim": claim(config),
         "rounds": rounds,
         "chosen_by": "nothing: the mean of the last rounds' models is measured once, at the end",
         "noise": "none: computed on held-out patients, not covered by differential privacy",
         "cells": {name: result.to_dict() for name, result in results.items()},
+        "groups": {
+            by: {name: group.to_dict() for name, group in of_kind.items()}
+            for by, of_kind in groups.items()
+        },
     }

@@ -10,21 +10,31 @@ from torch import Tensor, nn
 
 from privfin.config import TRANSFORMER_HEADS, ModalityConfig
 from privfin.models.attention import Attention, FeedForward
-from privfin.models.frontends import WORD_BUCKETS, values_width
-from privfin.models.scattering import scattering_width
+from privfin.models.frontends import WORD_BUCKETS, fixed_width
+
+
+def feature_width(modality: ModalityConfig, width: int) -> int:
+    """Numbers in a modality's feature: ``width``, or those of the fixed features themselves."""
+    return fixed_width(modality) if modality.projection == "none" else width
 
 
 def make_encoder(modality: ModalityConfig, width: int) -> nn.Module:
     """The trainable encoder of a modality: (n, ...) inputs to (n, ``width``) unit vectors."""
-    if modality.encoder == "scattering":
-        return ProjectionEncoder(scattering_width(modality.order), width)
-    if modality.encoder == "hashed-ngrams":
-        return ProjectionEncoder(modality.features, width)
-    if modality.encoder == "values":
-        return ProjectionEncoder(values_width(len(modality.columns)), width)
     if modality.encoder == "cnn":
         return CnnEncoder(width)
-    return TextTransformer(modality.length, width)
+    if modality.encoder == "transformer":
+        return TextTransformer(modality.length, width)
+    if modality.projection == "none":
+        return FixedEncoder()
+    return ProjectionEncoder(fixed_width(modality), width)
+
+
+class FixedEncoder(nn.Module):
+    """Nothing to train: the fixed features are the feature, so only the head learns from them."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(n, width) to (n, width), each row of unit norm."""
+        return torch.nn.functional.normalize(inputs, dim=1)
 
 
 class ProjectionEncoder(nn.Module):

@@ -6,7 +6,7 @@ the average of a segment counts the public number of sites that declare it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -16,9 +16,16 @@ import torch
 from torch import nn
 
 from privfin.config import ImputerKind, RunConfig
+from privfin.models.imputers import ANY
 from privfin.models.multimodal import MultimodalModel
 
 Vector = npt.NDArray[np.float32]
+
+
+#: Segments that belong to no modality: every site trains them.
+WHOLE = ("bias", "uncertainty")
+#: Imputers that give the head something for a modality that a site lacks.
+_FILLING = frozenset({"fin", "fin-any", "pfin", "mlp", "linear", "prototype", "mean", "retrieval"})
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Segment:
 def segment_of(parameter: str) -> str:
     """The segment that a parameter belongs to, e.g. ``encoder.image`` or ``bias``."""
     first, *rest = parameter.split(".")
-    return first if first == "bias" else f"{first}.{rest[0]}"
+    return first if first in WHOLE else f"{first}.{rest[0]}"
 
 
 def segments(model: nn.Module) -> tuple[Segment, ...]:
@@ -67,7 +74,10 @@ def flatten(model: nn.Module) -> Vector:
 
 
 def assign(model: nn.Module, vector: Vector) -> None:
-    """Write a flat vector back into a model. Raises ValueError if its length differs."""
+    """Write a flat vector back into a model. Raises ValueError if its length differs.
+
+    What a model derives from its parameters (the features of public records) is brought up to date.
+    """
     parameters = list(model.parameters())
     total = sum(p.numel() for p in parameters)
     if vector.shape != (total,):
@@ -78,35 +88,35 @@ def assign(model: nn.Module, vector: Vector) -> None:
             stop = start + p.numel()
             p.copy_(torch.from_numpy(vector[start:stop].astype(np.float32)).view_as(p))
             start = stop
+    if isinstance(model, MultimodalModel):
+        model.refresh()
 
 
 def trains(segment: str, modalities: Iterable[str], imputer: ImputerKind) -> bool:
     """Whether a site with these modalities trains a segment.
 
-    An encoder needs its modality; an imputer needs both of its modalities at the site; a head
-    block needs its modality, real or (with an imputer, from any other one) imputed.
+    An encoder needs its modality; an imputer needs both of its modalities at the site (the
+    any-to-any one needs two); a head block needs its modality, real or (with an imputer, from any
+    other one) imputed.
     """
     have = set(modalities)
     kind, _, name = segment.partition(".")
     if kind == "encoder":
         return name in have
     if kind == "imputer":
-        source, _, target = name.partition("_to_")
-        return {source, target} <= have
+        return len(have) > 1 if name == ANY else set(name.split("_to_")) <= have
     if kind == "head":
-        return name in have or (imputer == "fin" and bool(have))
+        return name in have or (imputer in _FILLING and bool(have))
     return True
 
 
-def owners(segment: str, sites: Sequence[Iterable[str]], imputer: ImputerKind) -> int:
-    """Public denominator of a segment's average over sites with these modalities.
+def counts(segment: str, modalities: Iterable[str], imputer: ImputerKind) -> bool:
+    """Whether a site with these modalities counts in a segment's average.
 
     Plain ``zero`` counts every site, as in the papers: sites that cannot train a segment send
-    zeros and dilute it. Everything else counts the sites that train it (at least 1).
+    zeros and dilute it. Everything else counts the sites that train it.
     """
-    if imputer == "zero":
-        return len(sites)
-    return max(1, sum(trains(segment, have, imputer) for have in sites))
+    return imputer == "zero" or trains(segment, modalities, imputer)
 
 
 def freeze_untrained(model: nn.Module, modalities: Iterable[str], imputer: ImputerKind) -> None:

@@ -4,6 +4,10 @@ An item is a patient. A step draws patients by Poisson sampling, one record of e
 clips that record's gradient over all trained parameters to norm C, adds N(0, (sigma C)^2) to the
 sum, and divides by the fixed expected batch size. Adding or removing one patient therefore moves
 the clipped sum by at most C, whatever the patient's number of records.
+
+A record may come in K augmented copies. Its gradient is then the mean over them, formed before
+clipping (De et al. 2022, arXiv:2204.13650, section 3.2), so the bound C stays as it is. Time and
+memory of a step grow K-fold; ``physical_batch`` counts rows, so memory stays bounded by it.
 """
 
 from __future__ import annotations
@@ -28,7 +32,8 @@ from privfin.randomness import RandomStream
 # outputs alone. That is what Opacus relies on, and tests compare every layer with a loop.
 warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
 
-#: Losses (n,) of the records at these positions; each may depend on its own record only.
+#: Losses of the records at these positions, each of its own record only: (n,), or (n * K,) with
+#: K copies of a record one after the other.
 RecordLoss = Callable[[npt.NDArray[np.int64]], Tensor]
 
 
@@ -41,7 +46,9 @@ class DpSgdSettings:
         noise_multiplier: sigma > 0; the noise has standard deviation ``sigma * C``.
         sampling_rate: q in (0, 1], the probability that a patient takes part in a step.
         batch_size: B, the fixed divisor; never the realised number of patients.
-        physical_batch: rows computed at once; bounds memory, changes nothing else.
+        physical_batch: rows computed at once; bounds memory, changes nothing else. A record's
+            copies are never taken apart, so there are at least ``copies`` rows.
+        copies: K, rows a record has.
     """
 
     clip_norm: float
@@ -49,14 +56,15 @@ class DpSgdSettings:
     sampling_rate: float
     batch_size: int
     physical_batch: int = 16
+    copies: int = 1
 
     def __post_init__(self) -> None:
         if not (self.clip_norm > 0 and self.noise_multiplier > 0):
             raise ValueError("clip norm and noise multiplier must be greater than 0")
         if not 0 < self.sampling_rate <= 1:
             raise ValueError("the sampling rate must lie in (0, 1]")
-        if self.batch_size < 1 or self.physical_batch < 1:
-            raise ValueError("batch sizes must be at least 1")
+        if self.batch_size < 1 or self.physical_batch < 1 or self.copies < 1:
+            raise ValueError("batch sizes and copies must be at least 1")
 
 
 class CryptographicNoiseOptimizer(DPOptimizer):  # type: ignore[misc]
@@ -93,7 +101,8 @@ class DpSgd:
 
     Args:
         model: its modules must not couple records (no BatchNorm); Opacus' hooks are attached.
-        record_loss: losses of records by position; called with at most ``physical_batch`` rows.
+        record_loss: losses of records by position, ``settings.copies`` for each; called for at
+            most ``physical_batch`` rows, or for one record.
         patients: for each patient, the positions of that patient's records.
         settings: the mechanism.
         make_optimizer: builds the optimiser that consumes the noisy gradient.
@@ -141,20 +150,35 @@ class DpSgd:
     def clipped_sum(self, records: npt.NDArray[np.int64]) -> list[Tensor]:
         """Sum over records of gradients clipped to norm C jointly over all parameters.
 
+        With several copies, a record's gradient is the mean over them, before it is clipped.
+
         Returns one tensor a trained parameter. This is the quantity whose sensitivity is C: it
         is private, and only :meth:`step`, which adds the noise, may let it out.
         """
         self._optimizer.zero_grad(set_to_none=True)
         for p in self._optimizer.params:
             p.summed_grad = torch.zeros_like(p)
-        size = self._settings.physical_batch
+        copies = self._settings.copies
+        size = max(1, self._settings.physical_batch // copies)
         for start in range(0, len(records), size):
-            losses = self._record_loss(records[start : start + size])
+            some = records[start : start + size]
+            losses = self._record_loss(some)
+            if losses.shape != (len(some) * copies,):
+                # Rows of one record taken for two would each be clipped, and move the sum by 2 C.
+                raise ValueError(f"{len(some)} records must have {copies} losses each")
             losses.sum().backward()  # type: ignore[no-untyped-call]
+            if copies > 1:
+                self._average_copies(len(some))
             self._optimizer.clip_and_accumulate()
             for p in self._optimizer.params:
                 p.grad, p.grad_sample = None, None
         return [p.summed_grad for p in self._optimizer.params]
+
+    def _average_copies(self, records: int) -> None:
+        """Replace the gradients of a record's rows by their mean, for every record."""
+        for p in self._optimizer.params:
+            rows = p.grad_sample
+            p.grad_sample = rows.view(records, self._settings.copies, *p.shape).mean(dim=1)
 
     def close(self) -> None:
         """Detach the hooks from the model."""

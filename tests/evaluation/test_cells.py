@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from privfin.errors import DataError
-from privfin.evaluation import cells
+from privfin.evaluation import bootstrap
+from privfin.evaluation.calibration import expected_calibration_error
 from privfin.evaluation.cells import CellResult, evaluate_cell
 
 Floats = npt.NDArray[np.float64]
@@ -92,7 +93,13 @@ def test_json_has_no_nan() -> None:
         "positives": 0,
         "negatives": 0,
         "auroc": None,
+        "auroc_low": None,
+        "auroc_high": None,
         "auprc": None,
+        "auprc_low": None,
+        "auprc_high": None,
+        "ece": None,
+        "brier": None,
         "left_out": "no record where it is known",
     }
     assert stored["labels"][1]["left_out"] is None
@@ -103,15 +110,15 @@ def test_json_has_no_nan() -> None:
 def test_the_seed_decides_the_interval_and_chunks_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     scores, labels, patients = make_cell(4)
 
-    def run(seed: int) -> CellResult:
+    def run(seed: int) -> dict[str, Any]:
         return evaluate_cell(
             scores, labels, patients, label_names=["a", "b", "c"], seed=seed, bootstrap=64
-        )
+        ).to_dict()
 
     whole = run(1)
     assert run(1) == whole
-    assert run(2).macro_auroc_low != whole.macro_auroc_low
-    monkeypatch.setattr(cells, "_WEIGHTS_AT_ONCE", 1000)
+    assert run(2)["macro_auroc_low"] != whole["macro_auroc_low"]
+    monkeypatch.setattr(bootstrap, "_WEIGHTS_AT_ONCE", 1000)
     assert run(1) == whole
 
 
@@ -119,9 +126,8 @@ def test_names_and_numbers_of_patients_are_the_same() -> None:
     scores, labels, patients = make_cell(5)
     arguments: dict[str, Any] = {"label_names": ["a", "b", "c"], "seed": 1, "bootstrap": 40}
     named = [f"patient {number:04}" for number in patients]
-    assert evaluate_cell(scores, labels, named, **arguments) == evaluate_cell(
-        scores, labels, patients, **arguments
-    )
+    first = evaluate_cell(scores, labels, named, **arguments).to_dict()
+    assert first == evaluate_cell(scores, labels, patients, **arguments).to_dict()
 
 
 def test_the_interval_matches_a_plain_loop() -> None:
@@ -131,19 +137,45 @@ def test_the_interval_matches_a_plain_loop() -> None:
     )
     ids = np.unique(patients)
     random = np.random.default_rng(3)
-    macros = []
+    by_metric: dict[str, list[list[float]]] = {"auroc": [], "auprc": []}
     for _ in range(60):
         drawn = ids[random.integers(ids.size, size=ids.size)]
         rows = np.concatenate([np.flatnonzero(patients == patient) for patient in drawn])
-        areas = []
-        for at in range(2):
-            known = rows[~np.isnan(labels[rows, at])]
-            if np.unique(labels[known, at]).size == 2:
-                areas.append(roc_auc_score(labels[known, at], scores[known, at]))
-        macros.append(np.mean(areas))
-    low, high = np.quantile(macros, [0.1, 0.9])
-    assert result.macro_auroc_low == pytest.approx(low)
-    assert result.macro_auroc_high == pytest.approx(high)
+        for name, measure in (("auroc", roc_auc_score), ("auprc", average_precision_score)):
+            known = [rows[~np.isnan(labels[rows, at])] for at in range(2)]
+            assert all(np.unique(labels[known[at], at]).size == 2 for at in range(2))
+            areas = [measure(labels[known[at], at], scores[known[at], at]) for at in range(2)]
+            by_metric[name].append(areas)
+    for name, areas in by_metric.items():
+        low, high = np.quantile(np.mean(areas, axis=1), [0.1, 0.9])
+        assert getattr(result, f"macro_{name}_low") == pytest.approx(low)
+        assert getattr(result, f"macro_{name}_high") == pytest.approx(high)
+        for at, label in enumerate(result.labels):
+            low, high = np.quantile(np.array(areas)[:, at], [0.1, 0.9])
+            assert getattr(label, f"{name}_low") == pytest.approx(low)
+            assert getattr(label, f"{name}_high") == pytest.approx(high)
+
+
+def test_macro_calibration_is_the_mean_over_the_labels_of_the_macro_figures() -> None:
+    scores, labels, patients = make_cell(8)
+    chances = 1 / (1 + np.exp(-scores))
+    labels[:, 0] = np.where(np.isnan(labels[:, 0]), math.nan, 0.0)
+    result = evaluate_cell(
+        chances,
+        labels,
+        patients,
+        label_names=["a", "b", "c"],
+        seed=1,
+        bootstrap=0,
+        calibration_bins=7,
+    )
+    for at, label in enumerate(result.labels):
+        known = ~np.isnan(labels[:, at])
+        assert label.brier == pytest.approx(brier_score_loss(labels[known, at], chances[known, at]))
+        assert label.ece == expected_calibration_error(chances[known, at], labels[known, at], 7)
+    assert result.macro_brier == pytest.approx(np.mean([x.brier for x in result.labels[1:]]))
+    assert result.macro_ece == pytest.approx(np.mean([x.ece for x in result.labels[1:]]))
+    assert result.calibration_bins == 7
 
 
 def clustered(seed: int) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:

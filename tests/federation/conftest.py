@@ -127,7 +127,8 @@ class Federation:
         self.states: dict[str, GlobalModel] = {}
         self.journal = MemoryJournal()
         self.sites: dict[str, Site] = {}
-        start = GlobalModel.start(flatten(initial_model(config, len(self.plan.label_names))), 1)
+        first = flatten(initial_model(config, len(self.plan.label_names)))
+        start = GlobalModel.start(first, 1, config.training.server)
         for name in self.roster:
             streams = stream_source(config, name)
             inner: Any = RandomTrainer(name)
@@ -147,7 +148,7 @@ class Federation:
                 on_applied=lambda state, kept=self.applied[name]: kept.append(state.vector.copy()),
             )
         self.transport = RecordingTransport(self.sites)
-        sizes = SumPlan(config.crypto.encryption, config.crypto.layout, self.plan.parameters)
+        sizes = SumPlan(config.crypto.encryption, config.crypto.layout, self.plan.values)
         self.coordinator = Coordinator(self.run, self.roster, self.transport, sizes)
 
     @property

@@ -59,6 +59,24 @@ def test_the_noise_keeps_the_target_by_another_account(tiny: Make, target: float
         assert site.epsilon >= target - 0.02  # no more noise than needed
 
 
+@pytest.mark.parametrize(("epochs", "steps"), [(1.0, [4, 63]), (0.5, [2, 32]), (2.0, [7, 125])])
+def test_epochs_are_counted_from_each_sites_declared_patients(
+    tiny: Make, epochs: float, steps: list[int]
+) -> None:
+    """e / q rounded up, and every one of those steps is in the noise and in epsilon."""
+    config = tiny(training__local_epochs=epochs, training__rounds=3, training__local_steps=77)
+    sites = [SiteDeclaration("a", ("image",), 50), SiteDeclaration("b", ("text",), 1000)]
+    plan = make_plan(config, sites)
+    assert [s.local_steps for s in plan.sites] == steps
+    for site, each in zip(plan.sites, steps, strict=True):
+        assert site.steps == 3 * each
+        other = reference_epsilon(site.noise_multiplier, site.sampling_rate, 3 * each, site.delta)
+        assert other <= 8.0 + 1e-3
+        assert abs(site.epsilon - other) <= 0.02
+        drawn = each * site.sampling_rate  # how often a round draws a patient, on average
+        assert epochs <= drawn < epochs + site.sampling_rate
+
+
 def test_auto_delta_depends_on_the_declared_patients(tiny: Make) -> None:
     config = tiny()
     sites = [SiteDeclaration("a", ("image",), 50), SiteDeclaration("b", ("text",), 50_000)]

@@ -128,6 +128,8 @@ def test_rounds_that_were_started_count_whether_finished_or_not(
 
 def test_metrics_hold_every_cell_and_say_how_they_were_made(finished_runs: Runs) -> None:
     metrics = finished_runs("dp").json("metrics.json")
+    assert metrics["format"] == 2
+    assert metrics["groups"] == {}  # the phantom has neither sex nor age
     assert metrics["rounds"] == 2
     assert "not covered" in metrics["noise"]
     assert set(metrics["cells"]) == {"both", "image only", "text only"}
@@ -135,7 +137,10 @@ def test_metrics_hold_every_cell_and_say_how_they_were_made(finished_runs: Runs)
         assert len(cell["labels"]) == 14
         for label in cell["labels"]:
             assert label["positives"] + label["negatives"] == cell["records"]
-            assert (label["auroc"] is None) == (label["left_out"] is not None)
+            for name in ("auroc", "auroc_low", "auprc", "auprc_high"):
+                assert (label[name] is None) == (label["left_out"] is not None)
+            assert 0 <= label["brier"] <= 1
+            assert 0 <= label["ece"] <= 1
 
 
 def test_the_model_is_the_mean_of_the_later_rounds(finished_runs: Runs) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,13 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privfin.config import RunConfig
+from privfin.config import ImputerKind, RunConfig
 from privfin.models.segments import (
     assign,
+    counts,
     flatten,
     freeze_untrained,
     initial_model,
-    owners,
     segment_of,
     segments,
     trains,
@@ -26,7 +27,10 @@ TEXT = {"encoder": "hashed-ngrams", "kind": "text", "features": 16}
 IMAGE = {"encoder": "cnn", "kind": "image"}
 TWO = {"image": IMAGE, "text": TEXT}
 THREE = {**TWO, "notes": TEXT}
-KINDS = ["fin", "zero", "zero-fair"]
+PUBLIC = {"source": "phantom", "records": 4}
+KINDS = get_args(ImputerKind)
+PAIRWISE = ("fin", "pfin", "mlp", "linear", "prototype", "mean")
+FILLING = (*PAIRWISE, "fin-any", "retrieval")
 
 
 def make_config(kind: str = "fin", modalities: dict = TWO, seed: int = 0) -> RunConfig:
@@ -34,7 +38,7 @@ def make_config(kind: str = "fin", modalities: dict = TWO, seed: int = 0) -> Run
     return RunConfig.model_validate(
         {
             "modalities": modalities,
-            "model": {"width": 8, "imputer": kind, "fin": fin},
+            "model": {"width": 8, "imputer": kind, "fin": fin, "retrieval": PUBLIC},
             "training": {"seed": seed},
         }
     )
@@ -57,9 +61,11 @@ def test_segments_divide_the_vector_without_gap_or_overlap(kind, modalities):
     assert all(a.stop == b.start for a, b in itertools.pairwise(found))
     assert all(s.size == s.stop - s.start > 0 for s in found)
     wanted = [f"encoder.{m}" for m in modalities]
-    if kind == "fin":
+    if kind == "fin-any" and len(modalities) > 1:
+        wanted.append("imputer.any")
+    if kind in PAIRWISE:
         wanted += [f"imputer.{a}_to_{b}" for a, b in itertools.permutations(modalities, 2)]
-    wanted += [f"head.{m}" for m in modalities] + ["bias"]
+    wanted += [f"head.{m}" for m in modalities] + ["bias"] * (kind != "late")
     assert [s.name for s in found] == wanted
 
 
@@ -131,7 +137,7 @@ TRAINS_WITH_ZEROS = {
 def test_who_trains_a_segment(kind, have):
     """With FIN the head's block for a missing modality learns from imputed features; with zeros
     it would only see zeros."""
-    table = TRAINS_WITH_FIN if kind == "fin" else TRAINS_WITH_ZEROS
+    table = TRAINS_WITH_FIN if kind in FILLING else TRAINS_WITH_ZEROS
     for segment, sites in table.items():
         assert trains(segment, have, kind) == (have in sites), segment
 
@@ -148,13 +154,16 @@ def test_the_divisor_of_a_segment(kind):
         "imputer.text_to_image": 2,
     }
     fair = fin | {"head.image": 6, "head.text": 6}
-    wanted = {"fin": fin, "zero-fair": fair, "zero": dict.fromkeys(fin, 10)}[kind]
-    assert {s: owners(s, sites, kind) for s in wanted} == wanted
+    wanted = fin if kind in FILLING else dict.fromkeys(fin, 10) if kind == "zero" else fair
+    assert {s: sum(counts(s, have, kind) for have in sites) for s in wanted} == wanted
 
 
-def test_a_segment_that_nobody_trains_has_a_divisor_all_the_same():
-    """A sum of zeros is divided by one, not by zero."""
-    assert owners("imputer.image_to_text", [IMAGE_ONLY, TEXT_ONLY], "fin") == 1
+def test_the_any_to_any_imputer_is_trained_where_there_are_two_modalities():
+    assert not trains("imputer.any", IMAGE_ONLY, "fin-any")
+    assert trains("imputer.any", PAIRED, "fin-any")
+    assert trains("imputer.any", ("image", "notes"), "fin-any")
+    sites = [IMAGE_ONLY] * 4 + [TEXT_ONLY] * 4 + [PAIRED] * 2
+    assert sum(counts("imputer.any", have, "fin-any") for have in sites) == 2
 
 
 def test_ownership_with_three_modalities():

@@ -545,13 +545,11 @@ def test_a_loss_that_couples_records_is_caught():
     def centred_over_the_batch(records: np.ndarray) -> Tensor:
         rows = site.batch.rows(torch.from_numpy(records))
         features = site.model.encode(rows)
-        imputed = site.model.impute(features)
-        full = site.model.complete(rows, features, imputed)
+        said = site.model.imputer(features, rows.present)
+        full = site.model.complete(features, rows.present, said)
         full = {m: x - x.mean(dim=0) for m, x in full.items()}
-        loss = masked_bce(site.model.classify(full), rows.labels)
-        for (_, target), feature in imputed.items():
-            loss = loss + (feature - features[target].detach()).square().sum(dim=1)
-        return loss
+        loss = masked_bce(site.model.classify(full, rows.present), rows.labels)
+        return loss + said.loss
 
     options = {"record_loss": centred_over_the_batch, "physical_batch": 64}
     assert not equals_reference(site, middle_norm(site), **options)

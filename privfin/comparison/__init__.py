@@ -1,0 +1,1 @@
+"""Finished runs side by side: what differs, means over seeds, paired tests, pages and plots."""
