@@ -52,7 +52,12 @@ def _covid_cxr(r: Request) -> LoadedData:
         labels=r.labels or ("covid-19",),
         mask=DIAGNOSIS_WORDS if words is None else words,
         skip_bad=r.options.skip_bad,
+        tables=_tables(r),
     )
+
+
+def _tables(r: Request) -> dict[str, tuple[str, ...]]:
+    return {m: c.columns for m, c in r.modalities.items() if c.kind == "tabular"}
 
 
 def _openi(r: Request) -> LoadedData:
@@ -101,17 +106,21 @@ def _medmnist(r: Request) -> LoadedData:
 
 def _manifest(r: Request) -> LoadedData:
     roles = r.options.manifest
-    unread = sorted(set(r.modalities) - set(roles.inputs))
+    kinds = {m: c.kind for m, c in r.modalities.items() if c.kind != "tabular"}
+    unread = sorted(set(kinds) - set(roles.inputs))
     if unread:
         raise ConfigError(f"data.manifest.inputs names no column for modality '{unread[0]}'")
     columns = ManifestColumns(
         patient=roles.patient,
         record=roles.record,
-        inputs={m: roles.inputs[m] for m in r.modalities},
-        kinds={m: c.kind for m, c in r.modalities.items() if c.kind != "tabular"},
+        inputs={m: roles.inputs[m] for m in kinds},
+        kinds=kinds,
         labels=r.labels,
         origin=roles.site,
         split=roles.split,
+        tables=_tables(r),
+        sex=roles.sex,
+        age=roles.age,
     )
     return read_manifest(
         r.root,
@@ -125,18 +134,20 @@ def _manifest(r: Request) -> LoadedData:
 @dataclass(frozen=True)
 class Reader:
     """How a source is read. ``default`` are the labels of a run that names none, and ``labels``
-    all that can be asked for; None where only the data can tell."""
+    all that can be asked for; None where only the data can tell. ``has_values`` says whether it has
+    the columns of a tabular modality."""
 
     read: Callable[[Request], LoadedData]
     labels: tuple[str, ...] | None
     default: tuple[str, ...] | None = None
+    has_values: bool = False
 
 
 #: Every source that can be read.
 READERS: Mapping[str, Reader] = {
     "phantom": Reader(_phantom, PHANTOM_LABELS, PHANTOM_LABELS),
-    "manifest": Reader(_manifest, None),
-    "covid-cxr": Reader(_covid_cxr, tuple(COVID_LABELS), ("covid-19",)),
+    "manifest": Reader(_manifest, None, has_values=True),
+    "covid-cxr": Reader(_covid_cxr, tuple(COVID_LABELS), ("covid-19",), has_values=True),
     "mimic-cxr": Reader(_mimic_cxr, CHEXPERT_LABELS, CHEXPERT_LABELS),
     "openi": Reader(_openi, CHEXPERT_LABELS, CHEXPERT_LABELS),
     "chexpert": Reader(_chexpert, CHEXPERT_LABELS, CHEXPERT_LABELS),
@@ -166,6 +177,23 @@ def label_names(config: RunConfig) -> tuple[str, ...]:
     raise ConfigError("data.labels is empty: name the label columns of the manifest")
 
 
+def check_tables(config: RunConfig) -> None:
+    """Refuse a tabular modality that no source of the run has values for.
+
+    Raises:
+        ConfigError: naming the modality and the sources that would have them.
+    """
+    tabular = [m for m, c in config.modalities.items() if c.kind == "tabular"]
+    data = config.data
+    sources: list[str] = [data.source] if data.source != "mix" else [p.source for p in data.part]
+    if tabular and not any(READERS[source].has_values for source in sources):
+        able = ", ".join(name for name, reader in READERS.items() if reader.has_values)
+        raise ConfigError(
+            f"{', '.join(sources)} has no table of values for modality '{tabular[0]}': "
+            f"remove it, or use {able}"
+        )
+
+
 def load_source(config: RunConfig) -> LoadedData:
     """Read the records that a run trains on and is tested with.
 
@@ -174,6 +202,7 @@ def load_source(config: RunConfig) -> LoadedData:
         DataError: the data cannot be used; the file, row or patient is named. Also where no record
             has a known label.
     """
+    check_tables(config)
     data = config.data
     if data.source == "mix":
         return _load_mix(config)
@@ -189,7 +218,7 @@ def load_source(config: RunConfig) -> LoadedData:
         data.patients,
         config.training.seed,
     )
-    return _with_labels(data.source, read_source(data.source, request))
+    return _labelled(data.source, read_source(data.source, request))
 
 
 def read_source(source: str, request: Request) -> LoadedData:
@@ -214,21 +243,25 @@ def _load_mix(config: RunConfig) -> LoadedData:
             root / part.folder,
             own,
             data.image_size,
-            {m: c for m, c in config.modalities.items() if m in part.manifest.inputs}
+            {
+                m: c
+                for m, c in config.modalities.items()
+                if c.kind == "tabular" or m in part.manifest.inputs
+            }
             if part.source == "manifest"
             else config.modalities,
             part.patients,
             config.training.seed + number,  # two phantoms of a mix must not be the same people
         )
         try:
-            loaded = _with_labels(part.source, read_source(part.source, request))
+            loaded = _labelled(part.source, read_source(part.source, request))
         except DataError as error:
             raise DataError(f"part '{part.name}': {error}") from error
         parts.append(MixedPart(part.name, loaded, part.rename))
     return mix_parts(parts, labels, test_fraction=data.test_fraction, seed=config.training.seed)
 
 
-def _with_labels(source: str, loaded: LoadedData) -> LoadedData:
+def _labelled(source: str, loaded: LoadedData) -> LoadedData:
     if all(np.isnan(record.labels).all() for record in loaded.dataset.records):
         raise DataError(
             f"no record of {source} has a known label, so nothing can be learned from it; as a "

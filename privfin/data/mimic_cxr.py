@@ -188,6 +188,8 @@ def _labels(
     if not plain_or_gz(_table(root, labeler)).exists():
         labeler = "negbio" if plain_or_gz(_table(root, "negbio")).exists() else labeler
     values: dict[str, npt.NDArray[np.float32]] = {}
+    # Few combinations of labels occur: each is stored once, and cannot be written to.
+    stored: dict[bytes, npt.NDArray[np.float32]] = {}
     for row in iterate_table(_table(root, labeler), ("subject_id", "study_id", *names)):
         subject, study = _number(row, "subject_id"), _number(row, "study_id")
         if study in values:
@@ -197,7 +199,9 @@ def _labels(
                 f"{row.place}: study s{study} belongs to patient p{subject} here and to "
                 f"p{studies[study].subject} in the metadata"
             )
-        values[study] = row_labels(row, names, uncertain)
+        found = row_labels(row, names, uncertain)
+        found.setflags(write=False)
+        values[study] = stored.setdefault(found.tobytes(), found)
     return values, labeler
 
 

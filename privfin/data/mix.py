@@ -83,14 +83,27 @@ def mix_parts(
     for part in parts:
         dataset = part.loaded.dataset
         columns = _columns(part, labels)
-        notices += [f"{part.name}: {notice}" for notice in dataset.notices]
+        notices += [_named(part.name, notice) for notice in dataset.notices]
         if len(columns) < len(labels):
-            known = ", ".join(name for name in labels if name in columns)
-            notices.append(f"{part.name}: of the {len(labels)} labels only {known} can be known")
+            notices.append(f"{part.name}: {_known(columns, labels)}")
         records += (_renamed(part.name, record, columns, labels) for record in dataset.records)
         test.update(f"{part.name}:{patient}" for patient in _test(part, test_fraction, seed))
     mixed = Dataset("mix", tuple(labels), tuple(records), tuple(notices))
     return LoadedData(mixed, frozenset(test))
+
+
+def _named(part: str, notice: str) -> str:
+    # "skipped " in front says that a notice names a row, and must not get into a run's files.
+    skipped = notice.removeprefix("skipped ")
+    return f"{part}: {notice}" if skipped == notice else f"skipped {part}: {skipped}"
+
+
+def _known(columns: Mapping[str, int], labels: Sequence[str]) -> str:
+    have = [name for name in labels if name in columns]
+    lack = [name for name in labels if name not in columns]
+    if len(have) <= len(lack):
+        return f"only {', '.join(have)} can be known of the {len(labels)} labels"
+    return f"{', '.join(lack)} cannot be known, the other {len(have)} labels can"
 
 
 def _test(part: MixedPart, fraction: float, seed: int) -> Iterable[str]:

@@ -32,6 +32,10 @@ from privfin.data.reports import section_text
 from privfin.data.sources import LoadedData
 from privfin.errors import DataError
 
+_NO_PATIENTS = (
+    "Open-I does not say which reports belong to one person: every report counts as a patient of "
+    "its own, so that privacy is a report's, and one person may be in training and test data"
+)
 _Reader = Callable[[Path], list[OpeniReport]]
 
 
@@ -56,7 +60,7 @@ def read_openi(
     record of its own. Reports without image are text-only records and reports without the
     sections image-only ones. ``labels`` are some of the 14 CheXpert labels (empty: all), from the
     MeSH terms by :func:`mesh_labels`. The patient is the report: Open-I does not say which
-    reports belong to one person.
+    reports belong to one person, and a notice says so.
 
     Raises:
         DataError: none or several of the forms are there, a file is not as published, or a
@@ -76,7 +80,8 @@ def read_openi(
     ]
     if not records:
         raise DataError(f"{root} has no report with {' or '.join(sections)} or an image")
-    notices = tuple(text.format(counts[key]) for key, text in _NOTICES.items() if counts[key])
+    left = [text.format(counts[key]) for key, text in _NOTICES.items() if counts[key]]
+    notices = (*left, _NO_PATIENTS)
     return LoadedData(Dataset("openi", names, tuple(records), notices), test)
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from privfin.config import ImputerKind, RunConfig
 from privfin.crypto.bfv import ciphertext_bytes
 from privfin.crypto.pack import Packing
-from privfin.data.load import label_names
+from privfin.data.load import check_tables, label_names
 from privfin.data.missingness import check_label
 from privfin.data.partition import site_sizes, sites_modalities, test_size
 from privfin.errors import PlanError
@@ -164,6 +164,7 @@ def check_without_data(config: RunConfig) -> None:
         PlanError: see :func:`make_plan`.
     """
     named = config.federation.site
+    check_tables(config)
     check_label(config.missingness.label, label_names(config))
     _check_cohort(config, len(site_names(config)))
     if all(s.patients is not None for s in named) if named else config.data.source == "phantom":
@@ -196,6 +197,7 @@ def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> Tra
     """
     check_epsilon(config.privacy.epsilon)
     _check_cohort(config, len(declarations))
+    check_tables(config)
     names = label_names(config)
     check_label(config.missingness.label, names)
     parts = segments(initial_model(config, len(names)))

@@ -10,6 +10,7 @@ from privfin.data.mix import MixedPart, mix_parts, part_labels
 from privfin.data.records import Dataset, Record
 from privfin.data.sources import LoadedData
 from privfin.errors import ConfigError, DataError
+from privfin.federation.training_run import public_notices
 
 RUN = ("Edema", "Pneumonia", "covid")
 
@@ -55,8 +56,16 @@ def test_labels_are_matched_by_name_and_what_a_part_lacks_is_unknown() -> None:
     nan = np.nan
     for position, expected in ((1, [nan, 1, nan]), (9, [1, nan, 1]), (17, [nan, 1, nan])):
         assert np.array_equal(data.records[position].labels, expected, equal_nan=True)
-    assert "a: of the 3 labels only Pneumonia can be known" in data.notices
+    assert "a: only Pneumonia can be known of the 3 labels" in data.notices
+    assert "b: Pneumonia cannot be known, the other 2 labels can" in data.notices
     assert "b: left out 3 rows" in data.notices
+
+
+def test_notices_that_name_a_row_stay_out_of_a_runs_files() -> None:
+    data = Dataset("made", RUN, loaded(RUN).dataset.records, ("skipped a.csv row 3: broken",))
+    notices = mixed(part("a", LoadedData(data))).dataset.notices
+    assert notices == ("skipped a: a.csv row 3: broken",)
+    assert public_notices(notices) == ["skipped 1 records whose input could not be read"]
 
 
 def test_official_test_patients_are_kept_and_others_drawn_by_seed() -> None:
