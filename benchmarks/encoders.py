@@ -6,9 +6,9 @@
 Only the options of the image encoder differ between rows. Each row is shown at the step size of
 ``--rates`` that is best on average for that encoder and budget, which is a little optimistic for
 every row alike. Noise and sampling are reproducible from the seed. ``phantom`` has images alone
-here (10 sites, 0:0:10 of one modality), so that nothing but the image encoder is compared;
-``pneumoniamnist`` reads ``../shared/data/pneumoniamnist``. The sum is not encrypted: it would be
-the same. Finished runs are kept in ``runs/bench-encoders`` and not repeated.
+here, so that nothing but the image encoder is compared; ``pneumoniamnist`` reads
+``../shared/data/pneumoniamnist``. The sum is not encrypted: it would be the same. Finished runs
+are kept in ``runs/bench-encoders`` and not repeated.
 """
 
 from __future__ import annotations
