@@ -322,7 +322,7 @@ def check_same_config(run: Run, config: RunConfig) -> None:
 
 
 def option_differences(before: RunConfig, after: RunConfig) -> Iterator[tuple[str, Any, Any]]:
-    """Each option that differs, with both values. Where files lie is not compared."""
+    """Each option that differs, with both values. Where data and weights lie is not compared."""
     old, new = before.without_paths(), after.without_paths()
     for content in (old, new):
         # Parameters are laid out in the order of the modalities, which dictionaries ignore.

@@ -404,6 +404,22 @@ def test_the_digest_does_not_depend_on_where_the_data_lie():
     assert here.digest() == there.digest() == RunConfig().digest()
 
 
+def test_the_digest_does_not_depend_on_where_public_weights_lie():
+    """What is in them is compared by their own digest, which the manifest holds."""
+
+    def at(folder, image="timm:resnet18", text=True):
+        changes = [
+            ("modalities.image.encoder", image),
+            ("modalities.image.weights", f"{folder}/w.safetensors"),
+            ("modalities.text.encoder", f"transformers:{folder}/bert" if text else "hashed-ngrams"),
+        ]
+        return load_config(None, changes).digest()
+
+    assert at("/here") == at("/there")
+    assert at("/here", image="timm:resnet34") != at("/here")
+    assert at("/here", text=False) != at("/here")
+
+
 def test_the_digest_knows_the_order_of_modalities():
     """Parameters are laid out in that order, so two orders are two different vectors."""
     modalities = RunConfig().model_dump()["modalities"]

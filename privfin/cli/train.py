@@ -74,7 +74,7 @@ def train(
     ] = False,
     no_cache: Annotated[
         bool,
-        typer.Option("--no-cache", help="Keep no features of frozen encoders on this machine."),
+        typer.Option("--no-cache", help="Keep no features on this machine, and use none."),
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the plan or the result as JSON.")

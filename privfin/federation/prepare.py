@@ -84,7 +84,7 @@ def prepare(
     Args:
         config: the run's configuration.
         progress: told what is being done.
-        cache: where features of frozen encoders are kept; None computes them anew.
+        cache: where features of fixed front ends are kept; None computes them anew.
 
     Raises:
         DataError, ConfigError: see :func:`load_source`; an input cannot be read (without
