@@ -256,7 +256,7 @@ def command_line_page() -> str:
         "in [Exit codes](exit-codes.md). `PRIVFIN_DEBUG=1` in the environment shows a traceback "
         "where there would be one line.",
     ]
-    for name, command in group.commands.items():
+    for name, command in _commands(group):
         arguments = [p for p in command.params if isinstance(p, click.Argument)]
         usage = " ".join(
             f"{p.human_readable_name}" if p.required else f"[{p.human_readable_name}]"
@@ -270,7 +270,7 @@ def command_line_page() -> str:
             if isinstance(parameter, click.Argument):
                 shown, value = f"`{parameter.human_readable_name}`", parameter.type.name
             else:
-                shown = f"`{parameter.opts[0]}`"
+                shown = f"`{'/'.join([parameter.opts[0], *parameter.secondary_opts])}`"
                 is_flag = getattr(parameter, "is_flag", False)
                 value = "" if is_flag else parameter.type.name
             lines.append(f"| {shown} | {value} | {text} |")
@@ -278,6 +278,15 @@ def command_line_page() -> str:
         commands = [line.strip() for line in examples.splitlines() if "privfin " in line]
         lines += ["", "```bash", *commands, "```"]
     return "\n".join(lines) + "\n"
+
+
+def _commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command with its name, those of a group as ``data list``."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import click
 import typer
 
-from privfin.cli import compare, predict, train
+from privfin.cli import compare, data, predict, train
 from privfin.cli.stopping import INTERRUPTED, StoppedError
 from privfin.errors import PrivfinError
 
@@ -34,6 +34,7 @@ app = typer.Typer(
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("predict", epilog=predict.EPILOG)(predict.predict)
 app.command("compare", epilog=compare.EPILOG)(compare.compare)
+app.add_typer(data.app, name="data")
 
 
 @app.callback(invoke_without_command=True)

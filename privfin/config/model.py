@@ -86,6 +86,11 @@ class ModalityConfig(Section):
             raise ValueError(f"encoder '{self.encoder}' is trained: projection must be linear")
         return self
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """tabular: the columns in the order of an input's values, which no file's order changes."""
+        return tuple(sorted(self.ranges))
+
 
 class FinConfig(Section):
     """Size of the Feature Imputation Network (a transformer decoder, arXiv 2505.20232)."""

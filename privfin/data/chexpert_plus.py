@@ -6,15 +6,13 @@ Dataset with Text Radiology Reports, Patient Demographics and Additional Image F
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +23,13 @@ from privfin.data.records import RawInput, Record
 from privfin.data.reports import section_text
 from privfin.data.sources import LoadedData
 from privfin.data.studies import StudyRecords, Views, frontal_rank, parse_age, parse_sex
-from privfin.data.tables import Row, iterate_table, plain_or_gz
+from privfin.data.tables import (
+    Row,
+    iterate_table,
+    plain_or_gz,
+    tell_watcher,
+    unpacked_text,
+)
 from privfin.errors import DataError
 
 TABLE = "df_chexpert_plus_240401.csv"
@@ -152,19 +156,18 @@ def _read_labels(
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Labels (L,) by path without its ending; "" has the labels of an image that is not listed."""
     known = {"": studies.labels(np.full(len(names), math.nan, dtype=np.float32))}
-    with _opened(file) as lines:
-        for number, entry in _entries(file, lines):
-            place = f"{file.name} line {number}"
-            path = _PATH.fullmatch(str(entry.get("path_to_image")))
-            if path is None:
-                raise DataError(f"{place} has no path_to_image of the published form")
-            missing = [name for name in names if name not in entry]
-            if missing:
-                raise DataError(f"{place} has no label '{missing[0]}'")
-            values = [label_value(_cell(entry[n]), uncertain, f"{place}: '{n}'") for n in names]
-            if path["stem"] in known:
-                raise DataError(f"{place}: '{path['stem']}' is listed twice")
-            known[path["stem"]] = studies.labels(np.array(values, dtype=np.float32))
+    for number, entry in _entries(file):
+        place = f"{file.name} line {number}"
+        path = _PATH.fullmatch(str(entry.get("path_to_image")))
+        if path is None:
+            raise DataError(f"{place} has no path_to_image of the published form")
+        missing = [name for name in names if name not in entry]
+        if missing:
+            raise DataError(f"{place} has no label '{missing[0]}'")
+        values = [label_value(_cell(entry[n]), uncertain, f"{place}: '{n}'") for n in names]
+        if path["stem"] in known:
+            raise DataError(f"{place}: '{path['stem']}' is listed twice")
+        known[path["stem"]] = studies.labels(np.array(values, dtype=np.float32))
     return known
 
 
@@ -175,32 +178,29 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def _entries(file: Path, lines: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
-    number = 0
-    while line := lines.readline(_LONGEST_LINE):
-        number += 1
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{file.name} line {number} is not JSON; unpack it again") from error
-        if not isinstance(entry, dict):
-            raise DataError(f"{file.name} line {number} is not a JSON object; unpack it again")
-        yield number, entry
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[TextIO]:
+def _entries(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers and what is on the lines."""
     try:
-        if file.suffix == ".gz":
-            with gzip.open(file, "rt", encoding="utf-8") as stream:
-                yield stream
-        else:
-            with file.open(encoding="utf-8") as stream:
-                yield stream
+        with file.open("rb") as raw, unpacked_text(file, raw) as lines:
+            number = 0
+            while line := lines.readline(_LONGEST_LINE):
+                number += 1
+                if number % 1000 == 0:
+                    tell_watcher(file, raw)
+                if line.strip():
+                    yield number, _entry(line, f"{file.name} line {number}")
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not UTF-8 text; unpack it again") from error
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{file} cannot be read ({reason}); unpack it again") from error
+
+
+def _entry(line: str, place: str) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place} is not JSON; unpack the file again") from error
+    if not isinstance(entry, dict):
+        raise DataError(f"{place} is not a JSON object; unpack the file again")
+    return entry

@@ -11,14 +11,16 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
-from privfin.data.images import read_grey_image
+from privfin.data.images import StoredImage
 from privfin.data.masking import DIAGNOSIS_WORDS, mask_words
-from privfin.data.records import Dataset, RawInput, Record
+from privfin.data.records import Dataset, RawInput, Record, load_input
 from privfin.data.sources import LoadedData
-from privfin.data.tables import Row, inside, read_table
+from privfin.data.tables import Row, inside, iterate_table
+from privfin.data.values import SEX_VALUES, number, row_values
 from privfin.errors import DataError, nearest
 
 #: Label name to the column that it is read from.
@@ -29,6 +31,16 @@ COVID_LABELS: Mapping[str, str] = {
     "went_icu": "went_icu",
     "intubated": "intubated",
 }
+#: Columns that a tabular modality can have. Sex is 1 for M and 0 for F.
+COVID_VALUES: tuple[str, ...] = (
+    "age",
+    "sex",
+    "temperature",
+    "pO2_saturation",
+    "leukocyte_count",
+    "neutrophil_count",
+    "lymphocyte_count",
+)
 _COLUMNS = ("patientid", "view", "modality", "location", "filename", "clinical_notes")
 #: Findings that say nothing: rows which the collection's authors had yet to label.
 _UNDECIDED = ("todo", "unknown")
@@ -53,19 +65,22 @@ def read_covid_cxr(
     labels: Sequence[str] = ("covid-19",),
     mask: Sequence[str] = DIAGNOSIS_WORDS,
     skip_bad: bool = False,
+    tables: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> LoadedData:
     """Read the frontal X-rays below ``root``, with their notes as text.
 
-    Records carry ``image`` (``image_size``, ``image_size``) uint8 and, where notes exist,
-    ``text`` with the words in ``mask`` hidden; ``origin`` is the location. ``labels`` is any of
-    :data:`COVID_LABELS`: "covid-19" is 1 where the finding names COVID-19; "pneumonia" is 1 where
-    it names a pneumonia or the cause of one, 0 where it is "No Finding", and unknown otherwise; the
-    others are Y/N. Blank (and a finding "todo" or "unknown") is NaN. Rows of other views or
-    modalities are left out and counted in ``notices``; with ``skip_bad`` so are rows whose image
-    is missing or broken.
+    Records carry ``image``, which stays in its file until it is encoded as a square of
+    ``image_size``, and, where notes exist, ``text`` with the words in ``mask`` hidden; ``origin``
+    is the location. ``tables`` maps a tabular modality to some of :data:`COVID_VALUES`; a record
+    carries it where one of them is known. ``labels`` is any of :data:`COVID_LABELS`: "covid-19"
+    is 1 where the finding names COVID-19; "pneumonia" is 1 where it names a pneumonia or the cause
+    of one, 0 where it is "No Finding", and unknown otherwise; the others are Y/N. Blank (and a
+    finding "todo" or "unknown") is NaN. Rows of other views or modalities are left out and counted
+    in ``notices``; with ``skip_bad`` images are decoded here, and rows whose image is missing or
+    broken are left out too.
 
-    Raises :class:`DataError` for a missing file or column, an unknown label or value, and an
-    image that cannot be read.
+    Raises :class:`DataError` for a missing file or column, an unknown label or value, and a value
+    of a table that is no number.
     """
     if not labels:
         raise DataError(f"no label is asked for; choose from {', '.join(COVID_LABELS)}")
@@ -78,8 +93,15 @@ def read_covid_cxr(
     repeated = [name for name, count in Counter(labels).items() if count > 1]
     if repeated:
         raise DataError(f"label '{repeated[0]}' is asked for twice")
-    needed = [*_COLUMNS, *(COVID_LABELS[name] for name in labels)]
-    rows = read_table(root / "metadata.csv", needed)
+    columns = [column for names in tables.values() for column in names]
+    for column in columns:
+        if column not in COVID_VALUES:
+            raise DataError(
+                f"the COVID-19 collection has no values '{column}'{nearest(column, COVID_VALUES)} "
+                f"(known: {', '.join(COVID_VALUES)})"
+            )
+    needed = [*_COLUMNS, *columns, *(COVID_LABELS[name] for name in labels)]
+    rows = iterate_table(root / "metadata.csv", list(dict.fromkeys(needed)))
 
     records: list[Record] = []
     notices: list[str] = []
@@ -96,26 +118,31 @@ def read_covid_cxr(
             raise DataError(f"{row.place}: column 'patientid' is blank; every row needs a patient")
         if not row["filename"]:
             raise DataError(f"{row.place}: column 'filename' is blank; every row needs an image")
-        values = np.array([_label(row, name) for name in labels], dtype=np.float32)
-        inputs: dict[str, RawInput] = {}
         path = inside(root / "images", row["filename"], row.place)
-        try:
-            inputs["image"] = read_grey_image(path, image_size)
-        except DataError as error:
-            if not skip_bad:
-                raise DataError(f"{row.place}: {error}") from error
-            notices.append(f"skipped {row.place}: {error}")
-            continue
+        image: RawInput = StoredImage(path, image_size, row.place)
+        if skip_bad:
+            try:
+                image = load_input(image)
+            except DataError as error:
+                notices.append(f"skipped {error}")
+                continue
+        inputs = {"image": image}
         if row["clinical_notes"]:
             inputs["text"] = mask_words(row["clinical_notes"], mask)
+        for modality, names in tables.items():
+            values = row_values(row, names)
+            if values is not None:
+                inputs[modality] = values
         used[row["patientid"]] += 1
         records.append(
             Record(
                 record_id=f"{row['patientid']}-{used[row['patientid']]}",
                 patient_id=row["patientid"],
                 inputs=inputs,
-                labels=values,
+                labels=np.array([_label(row, name) for name in labels], dtype=np.float32),
                 origin=row["location"],
+                sex=_sex(row),
+                age=_age(row),
             )
         )
     if other_modality:
@@ -125,6 +152,19 @@ def read_covid_cxr(
     if not records:
         raise DataError(f"{root / 'metadata.csv'} has no usable frontal X-ray")
     return LoadedData(Dataset("covid-cxr", tuple(labels), tuple(records), tuple(notices)))
+
+
+def _sex(row: Row) -> str:
+    """M or F; whatever else stands there, or an older file without the column, is unknown."""
+    value = row.cells.get("sex", "").upper()
+    return value if value in SEX_VALUES else ""
+
+
+def _age(row: Row) -> float:
+    try:
+        return number(row.cells.get("age", ""), "age")
+    except DataError:
+        return math.nan
 
 
 def _label(row: Row, name: str) -> float:

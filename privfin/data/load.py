@@ -52,7 +52,12 @@ def _covid_cxr(r: Request) -> LoadedData:
         labels=r.labels or ("covid-19",),
         mask=DIAGNOSIS_WORDS if words is None else words,
         skip_bad=r.options.skip_bad,
+        tables=_tables(r),
     )
+
+
+def _tables(r: Request) -> dict[str, tuple[str, ...]]:
+    return {m: c.columns for m, c in r.modalities.items() if c.kind == "tabular"}
 
 
 def _openi(r: Request) -> LoadedData:
@@ -101,17 +106,21 @@ def _medmnist(r: Request) -> LoadedData:
 
 def _manifest(r: Request) -> LoadedData:
     roles = r.options.manifest
-    unread = sorted(set(r.modalities) - set(roles.inputs))
+    kinds = {m: c.kind for m, c in r.modalities.items() if c.kind != "tabular"}
+    unread = sorted(set(kinds) - set(roles.inputs))
     if unread:
         raise ConfigError(f"data.manifest.inputs names no column for modality '{unread[0]}'")
     columns = ManifestColumns(
         patient=roles.patient,
         record=roles.record,
-        inputs={m: roles.inputs[m] for m in r.modalities},
-        kinds={m: c.kind for m, c in r.modalities.items() if c.kind != "tabular"},
+        inputs={m: roles.inputs[m] for m in kinds},
+        kinds=kinds,
         labels=r.labels,
         origin=roles.site,
         split=roles.split,
+        tables=_tables(r),
+        sex=roles.sex,
+        age=roles.age,
     )
     return read_manifest(
         r.root,
@@ -125,18 +134,20 @@ def _manifest(r: Request) -> LoadedData:
 @dataclass(frozen=True)
 class Reader:
     """How a source is read. ``default`` are the labels of a run that names none, and ``labels``
-    all that can be asked for; None where only the data can tell."""
+    all that can be asked for; None where only the data can tell. ``has_values`` says whether it has
+    the columns of a tabular modality."""
 
     read: Callable[[Request], LoadedData]
     labels: tuple[str, ...] | None
     default: tuple[str, ...] | None = None
+    has_values: bool = False
 
 
 #: Every source that can be read.
 READERS: Mapping[str, Reader] = {
     "phantom": Reader(_phantom, PHANTOM_LABELS, PHANTOM_LABELS),
-    "manifest": Reader(_manifest, None),
-    "covid-cxr": Reader(_covid_cxr, tuple(COVID_LABELS), ("covid-19",)),
+    "manifest": Reader(_manifest, None, has_values=True),
+    "covid-cxr": Reader(_covid_cxr, tuple(COVID_LABELS), ("covid-19",), has_values=True),
     "mimic-cxr": Reader(_mimic_cxr, CHEXPERT_LABELS, CHEXPERT_LABELS),
     "openi": Reader(_openi, CHEXPERT_LABELS, CHEXPERT_LABELS),
     "chexpert": Reader(_chexpert, CHEXPERT_LABELS, CHEXPERT_LABELS),
@@ -166,6 +177,23 @@ def label_names(config: RunConfig) -> tuple[str, ...]:
     raise ConfigError("data.labels is empty: name the label columns of the manifest")
 
 
+def check_tables(config: RunConfig) -> None:
+    """Refuse a tabular modality that no source of the run has values for.
+
+    Raises:
+        ConfigError: naming the modality and the sources that would have them.
+    """
+    tabular = [m for m, c in config.modalities.items() if c.kind == "tabular"]
+    data = config.data
+    sources: list[str] = [data.source] if data.source != "mix" else [p.source for p in data.part]
+    if tabular and not any(READERS[source].has_values for source in sources):
+        able = ", ".join(name for name, reader in READERS.items() if reader.has_values)
+        raise ConfigError(
+            f"{', '.join(sources)} has no table of values for modality '{tabular[0]}': "
+            f"remove it, or use {able}"
+        )
+
+
 def load_source(config: RunConfig, *, needs_labels: bool = True) -> LoadedData:
     """Read the records that a run trains on and is tested with.
 
@@ -177,6 +205,7 @@ def load_source(config: RunConfig, *, needs_labels: bool = True) -> LoadedData:
         ConfigError: a data root is needed and missing, or labels that the source cannot have.
         DataError: the data cannot be used; the file, row or patient is named.
     """
+    check_tables(config)
     data = config.data
     if data.source == "mix":
         return _load_mix(config)
@@ -216,7 +245,8 @@ def _load_mix(config: RunConfig) -> LoadedData:
     for part, own, seed in zip(data.part, wanted, phantom_seeds(config), strict=True):
         modalities = config.modalities
         if part.source == "manifest":  # a part may hold fewer than the run
-            modalities = {m: c for m, c in modalities.items() if m in part.manifest.inputs}
+            inputs = part.manifest.inputs
+            modalities = {m: c for m, c in modalities.items() if c.kind == "tabular" or m in inputs}
         folder = root / part.folder
         request = Request(part, folder, own, data.image_size, modalities, part.patients, seed)
         try:

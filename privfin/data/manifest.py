@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from privfin.data.images import read_grey_image
-from privfin.data.records import Dataset, RawInput, Record
+from privfin.data.images import StoredImage
+from privfin.data.records import Dataset, RawInput, Record, load_input
 from privfin.data.sources import LoadedData
-from privfin.data.tables import Row, inside, read_table
+from privfin.data.tables import Row, inside, iterate_table
+from privfin.data.values import SEX_VALUES, number, row_values
 from privfin.errors import DataError, UserInputError
 
 _LABEL_VALUES = {"": math.nan, "0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0}
@@ -26,9 +27,12 @@ class ManifestColumns:
 
     ``inputs`` maps a modality's name to its column and ``kinds`` the same name to what the column
     holds: "image" is a path relative to the data folder, "text" is the text itself. A blank cell
-    means that the record lacks the modality. ``labels`` are columns of 0, 1 or blank (unknown).
-    Without ``record``, records are numbered within their patient. ``split`` holds "train" or
-    "test", the same for all records of a patient.
+    means that the record lacks the modality. ``tables`` maps a tabular modality's name to the
+    columns of its values, numbers or blank (and M or F in the column of the sex); a record without
+    any of them lacks it. ``labels`` are columns of 0, 1 or blank (unknown). Without ``record``,
+    records are numbered within their patient. ``split`` holds "train" or "test", the same for all
+    records of a patient. ``sex`` (M, F or blank) and ``age`` (years or blank) are for results by
+    group.
     """
 
     patient: str
@@ -38,9 +42,12 @@ class ManifestColumns:
     record: str | None = None
     origin: str | None = None
     split: str | None = None
+    tables: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    sex: str | None = None
+    age: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.inputs:
+        if not self.inputs and not self.tables:
             raise UserInputError("the manifest's columns name no input")
         if not self.labels:
             raise UserInputError("the manifest's columns name no label")
@@ -53,8 +60,12 @@ class ManifestColumns:
 
     def names(self) -> list[str]:
         """Every column that must be in the file, each once."""
-        optional = [name for name in (self.record, self.origin, self.split) if name is not None]
-        return list(dict.fromkeys([self.patient, *self.inputs.values(), *self.labels, *optional]))
+        roles = (self.record, self.origin, self.split, self.sex, self.age)
+        optional = [name for name in roles if name is not None]
+        values = [column for columns in self.tables.values() for column in columns]
+        return list(
+            dict.fromkeys([self.patient, *self.inputs.values(), *values, *self.labels, *optional])
+        )
 
 
 def read_manifest(
@@ -62,15 +73,16 @@ def read_manifest(
 ) -> LoadedData:
     """Read the records listed in ``file`` (relative to the folder ``root``).
 
-    Images become uint8 (``image_size``, ``image_size``). Records without any input are left out
-    and counted in ``notices``; with ``skip_bad`` so are records whose image is missing or cannot
-    be decoded, each by its row.
+    Images stay in their files (:class:`StoredImage`, read as squares of ``image_size``) until they
+    are encoded. Records without any input are left out and counted in ``notices``; with
+    ``skip_bad`` images are decoded here, and records whose image is missing or cannot be decoded
+    are left out, each by its row.
 
     Raises :class:`DataError` for a missing file or column, a label that is not 0, 1 or blank, a
-    blank patient, a repeated record, a path that leaves ``root``, an image that cannot be read,
-    and a patient in both splits.
+    value that is no number, a blank patient, a repeated record, a path that leaves ``root``, and a
+    patient in both splits.
     """
-    rows = read_table(inside(root, file, "the manifest's file name"), columns.names())
+    rows = iterate_table(inside(root, file, "the manifest's file name"), columns.names())
     records: list[Record] = []
     notices: list[str] = []
     splits: dict[str, str] = {}
@@ -94,19 +106,19 @@ def read_manifest(
                 "record names must differ"
             )
         seen[record_id] = row.place
-        paths = _paths(root, row, columns)
-        try:
-            inputs = _inputs(paths, row, columns, image_size)
-        except DataError as error:
-            if not skip_bad:
-                raise DataError(f"{row.place}: {error}") from error
-            notices.append(f"skipped {row.place}: {error}")
-            continue
+        inputs = _inputs(root, row, columns, image_size)
+        sex, age = _sex(row, columns.sex), _age(row, columns.age)
+        if skip_bad:
+            try:
+                inputs = {m: load_input(raw) for m, raw in inputs.items()}
+            except DataError as error:
+                notices.append(f"skipped {error}")
+                continue
         if not inputs:
             empty += 1
             continue
         origin = "" if columns.origin is None else row[columns.origin]
-        records.append(Record(record_id, patient, inputs, labels, origin))
+        records.append(Record(record_id, patient, inputs, labels, origin, sex, age))
     if empty:
         notices.append(f"left out {empty} records without any input")
     if not records:
@@ -136,22 +148,35 @@ def _note_split(splits: dict[str, str], row: Row, column: str, patient: str) -> 
         )
 
 
-def _paths(root: Path, row: Row, columns: ManifestColumns) -> dict[str, Path]:
-    """The image files of a row. A path that leaves the folder is refused even with skip_bad."""
-    return {
-        modality: inside(root, row[column], row.place)
-        for modality, column in columns.inputs.items()
-        if columns.kinds[modality] == "image" and row[column]
-    }
-
-
-def _inputs(
-    paths: Mapping[str, Path], row: Row, columns: ManifestColumns, image_size: int
-) -> dict[str, RawInput]:
+def _inputs(root: Path, row: Row, columns: ManifestColumns, image_size: int) -> dict[str, RawInput]:
+    """What a row holds. A path that leaves the folder is refused, whatever is skipped."""
     inputs: dict[str, RawInput] = {}
     for modality, column in columns.inputs.items():
-        if modality in paths:
-            inputs[modality] = read_grey_image(paths[modality], image_size)
-        elif row[column]:
+        if not row[column]:
+            continue
+        if columns.kinds[modality] == "image":
+            path = inside(root, row[column], row.place)
+            inputs[modality] = StoredImage(path, image_size, row.place)
+        else:
             inputs[modality] = row[column]
+    for modality, names in columns.tables.items():
+        values = row_values(row, names, sex=columns.sex)
+        if values is not None:
+            inputs[modality] = values
     return inputs
+
+
+def _sex(row: Row, column: str | None) -> str:
+    value = "" if column is None else row[column].upper()
+    if value and value not in SEX_VALUES:
+        raise DataError(f"{row.place}: column '{column}' is '{value}'; use M, F or blank")
+    return value
+
+
+def _age(row: Row, column: str | None) -> float:
+    if column is None:
+        return math.nan
+    try:
+        return number(row[column], column)
+    except DataError as error:
+        raise DataError(f"{row.place}: {error}") from error

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from privfin.errors import DataError, nearest
 
+#: Called with a file's name, the bytes read so far and its size in bytes.
+Watcher = Callable[[str, int, int], None]
+
+_watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+#: Rows between two calls of a watcher.
+_WATCH_EVERY = 2000
 #: Longest cell that is accepted, in characters: reports are long, but not this long.
 _LONGEST_CELL = 2**20
 
@@ -45,7 +54,7 @@ def iterate_table(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     count = 0
     csv.field_size_limit(_LONGEST_CELL)
     try:
-        with _open_text(path) as file:
+        with path.open("rb") as raw, unpacked_text(path, raw) as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]
             _check_header(path, header, columns)
@@ -53,6 +62,8 @@ def iterate_table(path: Path, columns: Sequence[str]) -> Iterator[Row]:
                 if not cells:
                     continue
                 count += 1
+                if count % _WATCH_EVERY == 0:
+                    tell_watcher(path, raw)
                 # Line numbers help in an editor even where a cell spans several lines.
                 place = f"{path.name} row {count} (ends on line {reader.line_num})"
                 if len(cells) != len(header):
@@ -80,10 +91,28 @@ def plain_or_gz(path: Path) -> Path:
     return packed if packed.exists() and not path.exists() else path
 
 
-def _open_text(path: Path) -> TextIO:
+def unpacked_text(path: Path, raw: BinaryIO) -> TextIO:
+    """The text of an open file, unpacked on the way if its name ends in ``.gz``."""
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+        return io.TextIOWrapper(gzip.GzipFile(fileobj=raw), encoding="utf-8-sig", newline="")
+    return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
+
+
+@contextmanager
+def watch_tables(watcher: Watcher) -> Iterator[None]:
+    """Tell ``watcher`` how far the reading of long tables is, as long as the context lasts."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
+def tell_watcher(path: Path, raw: BinaryIO) -> None:
+    """Pass on how much of an open file was read, if somebody watches."""
+    watcher = _watcher.get()
+    if watcher is not None:
+        watcher(path.name, raw.tell(), path.stat().st_size)
 
 
 def _check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> None:

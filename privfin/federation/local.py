@@ -176,7 +176,7 @@ def train_locally(
     done = [state.round]
 
     def coordinate(transport: Transport) -> None:
-        sum_plan = SumPlan(config.crypto.encryption, config.crypto.layout, plan.parameters)
+        sum_plan = SumPlan(config.crypto.encryption, config.crypto.layout, plan.values)
         coordinator = Coordinator(identity, roster, transport, sum_plan)
         coordinators.append(coordinator)
         coordinator.agree_on_key()

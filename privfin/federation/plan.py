@@ -17,11 +17,11 @@ import numpy.typing as npt
 from privfin.config import ImputerKind, RunConfig
 from privfin.crypto.bfv import ciphertext_bytes
 from privfin.crypto.pack import Packing
-from privfin.data.load import label_names
+from privfin.data.load import check_tables, label_names
 from privfin.data.missingness import check_label
 from privfin.data.partition import site_sizes, sites_modalities, test_size
 from privfin.errors import PlanError
-from privfin.models.segments import initial_model, owners, segments, trains
+from privfin.models.segments import counts, initial_model, segments, trains
 from privfin.privacy.accounting import SubsampledGaussianEvent, epsilon
 from privfin.privacy.calibration import (
     calibrate_noise,
@@ -66,13 +66,17 @@ class SitePlan:
 
 @dataclass(frozen=True)
 class SegmentPlan:
-    """One segment: its place in the vector, who trains it, and the divisor of its average."""
+    """One segment: its place in the vector, who trains it, and the divisor of its average.
+
+    The divisor is the public sum of the weights of the sites that count, at least those of one:
+    their number, unless ``training.aggregation`` is ``size``. Under ``uncertainty`` it is not used.
+    """
 
     name: str
     start: int
     stop: int
     trained_by: int
-    divisor: int
+    divisor: float
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,17 @@ class TrainingPlan:
     fine_tune_steps: int
     bytes_up: int
     bytes_down: int
+    carries_weights: bool = False
 
     @property
     def parameters(self) -> int:
         """Number of parameters in an update."""
         return self.segments[-1].stop
+
+    @property
+    def values(self) -> int:
+        """Numbers in a message: the parameters, and a weight a segment where weights are secret."""
+        return self.parameters + (len(self.segments) if self.carries_weights else 0)
 
     @property
     def cohort(self) -> tuple[str, ...]:
@@ -103,8 +113,8 @@ class TrainingPlan:
 
     def divisors(self) -> npt.NDArray[np.float32]:
         """The divisor of every parameter, (parameters,)."""
-        counts = [np.full(s.stop - s.start, s.divisor, dtype=np.float32) for s in self.segments]
-        return np.concatenate(counts)
+        parts = [np.full(s.stop - s.start, s.divisor, dtype=np.float32) for s in self.segments]
+        return np.concatenate(parts)
 
     def trained_mask(
         self, modalities: Sequence[str], imputer: ImputerKind
@@ -154,6 +164,7 @@ def check_without_data(config: RunConfig) -> None:
         PlanError: see :func:`make_plan`.
     """
     named = config.federation.site
+    check_tables(config)
     check_label(config.missingness.label, label_names(config))
     _check_cohort(config, len(site_names(config)))
     if all(s.patients is not None for s in named) if named else config.data.source == "phantom":
@@ -186,6 +197,7 @@ def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> Tra
     """
     check_epsilon(config.privacy.epsilon)
     _check_cohort(config, len(declarations))
+    check_tables(config)
     names = label_names(config)
     check_label(config.missingness.label, names)
     parts = segments(initial_model(config, len(names)))
@@ -197,11 +209,12 @@ def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> Tra
             s.start,
             s.stop,
             trained_by=sum(trains(s.name, have, kind) for have in holdings),
-            divisor=owners(s.name, holdings, kind),
+            divisor=_divisor(config, s.name, declarations),
         )
         for s in parts
     )
-    total = parts[-1].stop
+    carries_weights = config.training.aggregation == "uncertainty"
+    total = parts[-1].stop + (len(parts) if carries_weights else 0)
     if config.crypto.encryption == "bfv":
         each = ciphertext_bytes(total, Packing.named(config.crypto.layout))
     else:
@@ -214,7 +227,25 @@ def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> Tra
         fine_tune_steps=config.training.fine_tune_steps,
         bytes_up=each,
         bytes_down=each,
+        carries_weights=carries_weights,
     )
+
+
+def size_weight(
+    site: SiteDeclaration | SitePlan, sites: Sequence[SiteDeclaration | SitePlan]
+) -> float:
+    """Declared patients of a site over those of the largest: public, in (0, 1]."""
+    return site.patients / max(each.patients for each in sites)
+
+
+def _divisor(config: RunConfig, segment: str, sites: Sequence[SiteDeclaration]) -> float:
+    by_size = config.training.aggregation == "size"
+    weights = [
+        size_weight(site, sites) if by_size else 1.0
+        for site in sites
+        if counts(segment, site.modalities, config.model.imputer)
+    ]
+    return sum(weights) or 1.0
 
 
 def local_steps(config: RunConfig, patients: int) -> int:

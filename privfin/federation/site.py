@@ -15,6 +15,7 @@ from privfin.config import RunConfig
 from privfin.crypto.envelope import sign_envelope
 from privfin.crypto.keys import Roster, SiteIdentity
 from privfin.errors import BudgetError, ProtocolError
+from privfin.federation.aggregation import Aggregation
 from privfin.federation.global_model import GlobalModel
 from privfin.federation.local_training import LocalTrainer
 from privfin.federation.messages import RunIdentity, Task
@@ -80,7 +81,7 @@ class Site:
         self._reproducible = config.privacy.reproducible
         self._private = config.privacy.is_private
         self._protection = UpdateProtection(config.crypto, identity, roster, run)
-        self._divisors = plan.divisors()
+        self._aggregation = Aggregation(config, plan, identity.name)
         self._trained = plan.trained_mask(plan.site(self.name).modalities, config.model.imputer)
         self._waiting_for: int | None = None
         self._is_halted = False
@@ -135,8 +136,9 @@ class Site:
         change = self._trainer.train(self._state.vector, task.round, steps)
         # Exact zeros outside the trained segments, whatever floating point did.
         change = np.where(self._trained, change, np.float32(0)).astype(np.float32)
+        update = self._aggregation.outgoing(self._state.vector, change)
         parts = self._protection.protect(
-            change, task.round, task.attempt, task.cohort, self._rounding(task.round)
+            update, task.round, task.attempt, task.cohort, self._rounding(task.round)
         )
         self._waiting_for = task.round
         return self._sign("update", task, parts)
@@ -155,14 +157,14 @@ class Site:
     def _apply(self, task: Task) -> None:
         try:
             summed = self._protection.reveal(
-                list(task.parts), self._plan.parameters, len(self._plan.sites)
+                list(task.parts), self._plan.values, len(self._plan.sites)
             )
         except (ProtocolError, ValueError, RuntimeError) as error:
             # Answers to chosen ciphertexts would give away the key bit by bit, so there is one
             # answer, in one wording, and no second try.
             self._is_halted = True
             raise ProtocolError(self._halted()) from error
-        self._state.apply(summed, self._divisors)
+        self._state.apply(*self._aggregation.incoming(summed))
         self._waiting_for = None
         if self._on_applied is not None:
             self._on_applied(self._state)

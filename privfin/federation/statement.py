@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from privfin.config import RunConfig
+from privfin.federation.aggregation import MIN_WEIGHT
 from privfin.federation.plan import SitePlan, TrainingPlan
 from privfin.privacy.accounting import accountant_name, epsilon
 
@@ -28,6 +29,17 @@ _NOT_COVERED = (
     "the manifest's fingerprints of the data and its counts of records: exact, without noise",
     "timing, file sizes and the number of rounds",
 )
+
+
+_AGGREGATION = {
+    "uniform": "every site that trains a segment counts the same",
+    "size": "by the declared number of patients of each site, which is public",
+    "uncertainty": (
+        "by size and by how sure a site's imputer is; that is learned inside DP-SGD, so it is "
+        "covered by the site's epsilon; weights are sent encrypted, and every site sees their sum "
+        f"for each segment; a lying site counts at most 1 against {MIN_WEIGHT} for each other site"
+    ),
+}
 
 
 def claim(config: RunConfig) -> str:
@@ -107,12 +119,13 @@ def privacy_statement(
             "layout": config.crypto.layout if encrypted else None,
             "value_bits": config.crypto.value_bits,
         },
+        "aggregation": _AGGREGATION[config.training.aggregation],
         "segments": [
             {
                 "segment": s.name,
                 "parameters": s.stop - s.start,
                 "sites_training_it": s.trained_by,
-                "divisor": s.divisor,
+                "divisor": None if plan.carries_weights else s.divisor,
             }
             for s in plan.segments
         ],

@@ -36,6 +36,8 @@ def frontend(
         return lambda raw: _standardised(_pixels(raw, image_size))
     if modality.encoder == "hashed-ngrams":
         return partial(_hashed_ngrams, buckets=modality.features)
+    if modality.encoder == "values":
+        return partial(_scaled_values, ranges=[modality.ranges[c] for c in modality.columns])
     return partial(_hashed_words, length=modality.length)
 
 
@@ -101,3 +103,26 @@ def _hashed_words(raw: Sequence[LoadedInput], *, length: int) -> Tensor:
         for column, word in enumerate(words):
             ids[row, column] = 1 + zlib.crc32(word.encode()) % (WORD_BUCKETS - 1)
     return ids
+
+
+def values_width(columns: int) -> int:
+    """Numbers that this many columns become: each its value and whether it is there."""
+    return 2 * columns
+
+
+def _scaled_values(raw: Sequence[LoadedInput], *, ranges: Sequence[tuple[float, float]]) -> Tensor:
+    """Values (n, columns), NaN for missing, to (n, 2 * columns).
+
+    A value becomes its place in its public range, -1 at the lowest and 1 at the highest, cut off
+    there; a missing one becomes 0. The second half says with 1 or 0 which are there.
+    """
+    columns = len(ranges)
+    values = np.full((len(raw), columns), np.nan)
+    for row, value in enumerate(raw):
+        if isinstance(value, str) or value.shape != (columns,):
+            raise DataError(f"a table's encoder needs {columns} values")
+        values[row] = value
+    low, high = np.array(ranges).reshape(-1, 2).T
+    known = ~np.isnan(values)
+    scaled = np.clip(2 * (np.nan_to_num(values) - low) / (high - low) - 1, -1, 1) * known
+    return torch.from_numpy(np.concatenate([scaled, known], axis=1).astype(np.float32))

@@ -6,7 +6,7 @@ the average of a segment counts the public number of sites that declare it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -110,15 +110,13 @@ def trains(segment: str, modalities: Iterable[str], imputer: ImputerKind) -> boo
     return True
 
 
-def owners(segment: str, sites: Sequence[Iterable[str]], imputer: ImputerKind) -> int:
-    """Public denominator of a segment's average over sites with these modalities.
+def counts(segment: str, modalities: Iterable[str], imputer: ImputerKind) -> bool:
+    """Whether a site with these modalities counts in a segment's average.
 
     Plain ``zero`` counts every site, as in the papers: sites that cannot train a segment send
-    zeros and dilute it. Everything else counts the sites that train it (at least 1).
+    zeros and dilute it. Everything else counts the sites that train it.
     """
-    if imputer == "zero":
-        return len(sites)
-    return max(1, sum(trains(segment, have, imputer) for have in sites))
+    return imputer == "zero" or trains(segment, modalities, imputer)
 
 
 def freeze_untrained(model: nn.Module, modalities: Iterable[str], imputer: ImputerKind) -> None:

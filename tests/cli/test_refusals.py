@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -194,13 +195,13 @@ def test_skip_bad_leaves_the_image_out_and_says_so(
 def test_covid_folder_without_its_images(refused: Refused, folder: Path) -> None:
     root = folder / "covid"
     root.mkdir()
+    rows = "".join(f"{i},PA,X-ray,Rome,a{i}.png,notes,COVID-19\n" for i in range(40))
     (root / "metadata.csv").write_text(
-        "patientid,view,modality,location,filename,clinical_notes,finding\n"
-        "1,PA,X-ray,Rome,a.png,notes,COVID-19\n"
+        f"patientid,view,modality,location,filename,clinical_notes,finding\n{rows}"
     )
-    words = ["train", "--set", "data.source=covid-cxr", "--data-root", "covid"]
-    line = refused(*words)
-    assert "a.png" in line
+    words = ["train", "--set", "data.source=covid-cxr", "--data-root", "covid", "--sites", "3"]
+    line = refused(*words, "--set", "training.batch_size=8")
+    assert re.search(r"metadata\.csv row \d+ .*a\d+\.png", line)
     assert "does not exist" in line
 
 

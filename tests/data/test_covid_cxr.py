@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from privfin.data.covid_cxr import COVID_LABELS, read_covid_cxr
-from privfin.data.records import Record
+from privfin.data.records import Record, load_input
 from privfin.errors import DataError
 
 ROW = {
@@ -42,7 +42,7 @@ def test_a_row_becomes_a_record(tmp_path) -> None:
     assert loaded.dataset.notices == ()
     (record,) = loaded.dataset.records
     assert (record.record_id, record.patient_id, record.origin) == ("1-1", "1", "Rome, Italy")
-    assert record.inputs["image"].shape == (16, 16)
+    assert load_input(record.inputs["image"]).shape == (16, 16)
     assert record.inputs["text"] == "Fever. [masked] confirmed."
     assert record.labels.tolist() == [1.0]
 
@@ -110,8 +110,12 @@ def test_masking_can_be_changed(tmp_path) -> None:
 def test_a_missing_or_broken_image_is_named_or_skipped(tmp_path) -> None:
     write(tmp_path, {}, {"filename": "gone.png"}, {"filename": "bad.png"})
     (tmp_path / "images" / "bad.png").write_bytes(b"nonsense")
-    with pytest.raises(DataError, match=r"row 2 .*gone\.png does not exist"):
-        read_covid_cxr(tmp_path, image_size=16)
+    records = read_covid_cxr(tmp_path, image_size=16).dataset.records
+    for record, message in zip(
+        records[1:], [r"row 2 .*gone\.png does not exist", r"row 3 .*bad\.png cannot"], strict=True
+    ):
+        with pytest.raises(DataError, match=message):
+            load_input(record.inputs["image"])
     dataset = read_covid_cxr(tmp_path, image_size=16, skip_bad=True).dataset
     assert len(dataset.records) == 1
     assert len(dataset.notices) == 2
@@ -155,3 +159,41 @@ def test_wrong_labels_are_refused(tmp_path) -> None:
 def test_a_table_without_frontal_images_is_refused(tmp_path) -> None:
     with pytest.raises(DataError, match="no usable frontal X-ray"):
         read_covid_cxr(write(tmp_path, {"view": "L"}), image_size=16)
+
+
+VALUES = {
+    "age": "63", "sex": "F", "temperature": "38.5", "pO2_saturation": "", "leukocyte_count": "9.1",
+}  # fmt: skip
+
+
+def write_values(root: Path, *rows: dict[str, str]) -> Path:
+    return write(root, *({**VALUES, **row} for row in rows), header=[*HEADER, *VALUES])
+
+
+def test_values_become_a_tabular_input(tmp_path) -> None:
+    empty = dict.fromkeys(VALUES, "")
+    write_values(tmp_path, {}, {"sex": "M", "age": ""}, empty)
+    tables = {"labs": ("age", "pO2_saturation", "sex")}
+    records = read_covid_cxr(tmp_path, image_size=16, tables=tables).dataset.records
+    found = [r.inputs.get("labs") for r in records]
+    assert np.array_equal(found[0], [63, np.nan, 0], equal_nan=True)
+    assert np.array_equal(found[1], [np.nan, np.nan, 1], equal_nan=True)
+    assert found[2] is None
+    assert [r.sex for r in records] == ["F", "M", ""]
+    assert np.array_equal([r.age for r in records], [63, np.nan, np.nan], equal_nan=True)
+
+
+def test_sex_and_age_that_say_nothing_stop_only_those_who_train_on_them(tmp_path) -> None:
+    write_values(tmp_path, {"age": "adult", "sex": "?"})
+    assert (only(tmp_path).sex, str(only(tmp_path).age)) == ("", "nan")
+    for column in ("age", "sex"):
+        with pytest.raises(DataError, match=f"row 1 .*'{column}' is"):
+            only(tmp_path, tables={"labs": (column,)})
+
+
+def test_other_columns_are_refused_as_values(tmp_path) -> None:
+    write_values(tmp_path, {})
+    with pytest.raises(DataError, match="no values 'temprature'; did you mean 'temperature'"):
+        only(tmp_path, tables={"labs": ("temprature",)})
+    with pytest.raises(DataError, match="no values 'survival'"):  # it is a label
+        only(tmp_path, tables={"labs": ("survival",)})

@@ -11,7 +11,7 @@ from PIL import Image
 from privfin.config import RunConfig, parse_config
 from privfin.config.data import Source
 from privfin.data.chexpert_labels import CHEXPERT_LABELS
-from privfin.data.load import READERS, label_names, load_source
+from privfin.data.load import READERS, check_tables, label_names, load_source
 from privfin.errors import ConfigError, DataError
 
 
@@ -159,3 +159,47 @@ def test_labels_are_known_without_data(source) -> None:
     assert label_names(config(source=source, labels=["Edema"])) == ("Edema",)
     with pytest.raises(ConfigError, match=f"{source} needs a folder: give --data-root DIR"):
         load_source(config(source=source))
+
+
+LABS = {"encoder": "values", "kind": "tabular", "ranges": {"age": [0, 100], "sex": [0, 1]}}
+
+
+def with_labs(data: dict) -> RunConfig:
+    return parse_config({"data": data, "modalities": {"labs": LABS}}, "test")
+
+
+@pytest.mark.parametrize("source", get_args(Source))
+def test_sources_without_values_refuse_a_tabular_modality(source) -> None:
+    run = with_labs({"source": source, "root": "nowhere"})
+    if source in ("manifest", "covid-cxr"):
+        check_tables(run)
+        return
+    message = f"{source} has no table of values for modality 'labs': remove it, or use manifest"
+    for check in (check_tables, load_source):
+        with pytest.raises(ConfigError, match=message):
+            check(run)
+
+
+def test_a_mix_needs_one_part_with_values(files) -> None:
+    path = files / "covid" / "metadata.csv"
+    header, *rows = path.read_text(encoding="utf-8").splitlines()
+    rows = [f"{row},{60 + i},{'M' if i % 2 else ''}" for i, row in enumerate(rows)]
+    path.write_text("\n".join([f"{header},age,sex", *rows]) + "\n", encoding="utf-8")
+    records = load_source(with_labs({"source": "mix", "root": files, "part": MIX})).dataset.records
+    assert {r.origin for r in records if "labs" in r.inputs} == {"covid: Rome, Italy"}
+    with pytest.raises(ConfigError, match="openi, medmnist has no table of values"):
+        check_tables(with_labs({"source": "mix", "root": files, "part": MIX[:2]}))
+
+
+def test_a_manifest_gives_values_groups_and_needs_no_input_for_them(tmp_path) -> None:
+    (tmp_path / "manifest.csv").write_text(
+        "patient_id,age,sex,ill\np1,63,F,1\np2,,,0\np3,40,m,1\n", encoding="utf-8"
+    )
+    run = with_labs({
+        "source": "manifest", "root": tmp_path, "labels": ["ill"],
+        "manifest": {"inputs": {}, "sex": "sex", "age": "age"},
+    })  # fmt: skip
+    first, third = load_source(run).dataset.records
+    assert first.inputs["labs"].tolist() == [63, 0]
+    assert third.inputs["labs"].tolist() == [40, 1]
+    assert (first.sex, first.age, third.sex) == ("F", 63, "M")

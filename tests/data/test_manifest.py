@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from privfin.data.manifest import ManifestColumns, read_manifest
+from privfin.data.records import load_input
 from privfin.data.sources import LoadedData
 from privfin.errors import DataError, UserInputError
 
@@ -53,7 +54,7 @@ def test_rows_become_records(tmp_path) -> None:
     assert np.array_equal(
         [r.labels for r in dataset.records], [[1, 0], [0, np.nan], [np.nan, 1]], equal_nan=True
     )
-    image = dataset.records[0].inputs["image"]
+    image = load_input(dataset.records[0].inputs["image"])
     assert image.shape == (16, 16)
     assert np.all(image == 77)
     assert dataset.notices == ("left out 1 records without any input",)
@@ -81,8 +82,6 @@ def test_a_byte_order_mark_does_no_harm(tmp_path) -> None:
         (",s1,img/a.png,x,1,0,N,train", r"row 2 .*'person' is blank"),
         ("p1,,img/a.png,x,1,0,N,train", r"row 2 .*'study' is blank"),
         ("p1,s0,img/a.png,x,1,0,N,train", r"row 2 .*record 's0' was already in .*row 1"),
-        ("p1,s1,img/gone.png,x,1,0,N,train", r"row 2 .*gone\.png does not exist"),
-        ("p1,s1,list.csv,x,1,0,N,train", r"row 2 .*list\.csv cannot be decoded"),
         ("p1,s1,/etc/a.png,x,1,0,N,train", r"row 2 .*'/etc/a\.png' is an absolute path"),
         (r"p1,s1,C:\a.png,x,1,0,N,train", r"row 2 .*absolute path"),
         ("p1,s1,../a.png,x,1,0,N,train", r"row 2 .*leads out of"),
@@ -97,6 +96,21 @@ def test_bad_rows_are_named(tmp_path, line, message) -> None:
     write(tmp_path, "p0,s0,img/a.png,x,1,0,N,train", line)
     with pytest.raises(DataError, match=message):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("img/gone.png", r"row 2 .*gone\.png does not exist"),
+        ("list.csv", r"row 2 .*list\.csv cannot be decoded"),
+    ],
+)
+def test_bad_images_are_named_when_they_are_needed(tmp_path, name, message) -> None:
+    write(tmp_path, GOOD, f"p2,s2,{name},x,1,0,N,test")
+    good, bad = read(tmp_path).dataset.records
+    assert load_input(good.inputs["image"]).shape == (16, 16)
+    with pytest.raises(DataError, match=message):
+        load_input(bad.inputs["image"])
 
 
 @pytest.mark.parametrize("name", ["img/gone.png", "list.csv"])
@@ -155,6 +169,62 @@ def test_unusable_files_are_named(tmp_path) -> None:
     (tmp_path / "list.csv").mkdir()
     with pytest.raises(DataError, match="cannot be read"):
         read(tmp_path)
+
+
+TABLES = ManifestColumns(
+    patient="person",
+    inputs={"text": "report"},
+    kinds={"text": "text"},
+    labels=("edema",),
+    tables={"vitals": ("temperature", "pulse"), "who": ("age", "gender")},
+    sex="gender",
+    age="age",
+)
+TABLE_HEADER = "person,report,age,gender,temperature,pulse,edema"
+
+
+def test_values_become_tabular_inputs_and_blanks_are_missing(tmp_path) -> None:
+    write(
+        tmp_path, "p1,Note.,63,F,38.5,90,1", "p2,,41.5,m,,,0", "p3,Note.,,,,1e2,0",
+        "p4,,,,,,1", header=TABLE_HEADER,
+    )  # fmt: skip
+    dataset = read(tmp_path, TABLES).dataset
+    first, second, third = dataset.records
+    assert dataset.notices == ("left out 1 records without any input",)
+    assert set(first.inputs) == {"text", "vitals", "who"}
+    assert first.inputs["vitals"].dtype == np.float32
+    assert first.inputs["vitals"].tolist() == [38.5, 90]
+    assert first.inputs["who"].tolist() == [63, 0]
+    assert set(second.inputs) == {"who"}  # nothing of the vitals is known: no such modality
+    assert second.inputs["who"].tolist() == [41.5, 1]
+    assert np.array_equal(third.inputs["vitals"], [np.nan, 100], equal_nan=True)
+    assert [r.sex for r in dataset.records] == ["F", "M", ""]
+    assert np.array_equal([r.age for r in dataset.records], [63, 41.5, np.nan], equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("p1,,63,F,hot,90,1", r"row 1 .*'temperature' is 'hot'; a value is a number or blank"),
+        ("p1,,63,F,38;5,90,1", r"row 1 .*'temperature' is '38;5'"),
+        ("p1,,63,F,nan,90,1", r"row 1 .*'temperature' is 'nan'"),
+        ("p1,,63,F,inf,90,1", r"row 1 .*'temperature' is 'inf'"),
+        ("p1,,63,F,F,90,1", r"row 1 .*'temperature' is 'F'"),
+        ("p1,,63,x,38,90,1", r"row 1 .*'gender' is 'x'; a value is M, F, a number or blank"),
+        ("p1,,63,1,38,90,1", r"row 1 .*'gender' is '1'; use M, F or blank"),
+        ("p1,,old,F,38,90,1", r"row 1 .*'age' is 'old'"),
+    ],
+)
+def test_cells_that_are_no_values_are_named(tmp_path, line, message) -> None:
+    write(tmp_path, line, header=TABLE_HEADER)
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, TABLES)
+
+
+def test_a_missing_column_of_a_table_is_named(tmp_path) -> None:
+    write(tmp_path, "p1,,63,F,38,90,1", header=TABLE_HEADER.replace("pulse", "puls"))
+    with pytest.raises(DataError, match="no column 'pulse'; did you mean 'puls'"):
+        read(tmp_path, TABLES)
 
 
 @pytest.mark.parametrize(

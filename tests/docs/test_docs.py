@@ -108,7 +108,7 @@ def commands() -> Iterator[tuple[str, str]]:
             for line in block.replace("\\\n", " ").splitlines():
                 if line.strip().startswith("privfin "):
                     yield name_of(path), line.strip()
-        for inline in re.findall(r"`(privfin (?:train|predict) [^`\n]*)`", text):
+        for inline in re.findall(r"`(privfin (?:train|predict|data) [^`\n]*)`", text):
             if "--" in inline:
                 yield name_of(path), inline
     for path in CONFIGS:
@@ -119,10 +119,10 @@ def commands() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(("page", "line"), sorted(set(commands())))
 def test_commands_parse(page: str, line: str) -> None:
     words = shlex.split(line, comments=True)[1:]
-    group = typer.main.get_command(command_line.app)
-    assert isinstance(group, click.Group)
-    command = group.commands[words[0]]
-    with command.make_context(words[0], words[1:]) as context:
+    command: click.Command = typer.main.get_command(command_line.app)
+    while isinstance(command, click.Group):
+        command = command.commands[words.pop(0)]
+    with command.make_context(str(command.name), words) as context:
         for text in context.params.get("set_") or []:
             load_config(None, [parse_override(text)])
         config = context.params.get("config")

@@ -21,6 +21,10 @@ CASES = {
     "hashed-ngrams": (ModalityConfig(encoder="hashed-ngrams", kind="text", features=32), (32,)),
     "cnn": (ModalityConfig(encoder="cnn", kind="image"), (1, 16, 16)),
     "transformer": (ModalityConfig(encoder="transformer", kind="text", length=6), (6,)),
+    "values": (
+        ModalityConfig(encoder="values", kind="tabular", ranges={"a": (0, 1), "b": (0, 2)}),
+        (4,),
+    ),
 }
 EVERY = pytest.mark.parametrize("name", CASES)
 

@@ -22,6 +22,11 @@ MODALITIES = {
     "cnn": ModalityConfig(encoder="cnn", kind="image"),
     "hashed-ngrams": ModalityConfig(encoder="hashed-ngrams", kind="text", features=64),
     "transformer": ModalityConfig(encoder="transformer", kind="text", length=6),
+    "values": ModalityConfig(
+        encoder="values",
+        kind="tabular",
+        ranges={"temperature": (35, 42), "age": (0, 100), "sex": (0, 1)},
+    ),
 }
 TEXTS = ["No acute disease.", "Cardiomegaly; small effusion", "", "normal heart, normal heart"]
 EVERY = pytest.mark.parametrize("name", MODALITIES)
@@ -31,6 +36,10 @@ def raw_inputs(name: str, count: int = 4) -> list:
     if MODALITIES[name].kind == "text":
         return [TEXTS[i % len(TEXTS)] for i in range(count)]
     random = np.random.default_rng(0)
+    if MODALITIES[name].kind == "tabular":
+        rows = random.normal([50, 0.5, 38], [20, 0.5, 2], (count, 3)).astype(np.float32)
+        rows[random.random((count, 3)) < 0.3] = np.nan
+        return list(rows)
     return [random.integers(0, 256, (SIDE, SIDE), dtype=np.uint8) for _ in range(count)]
 
 
@@ -142,3 +151,43 @@ def test_words_count_and_their_order_counts():
     words = frontend(MODALITIES["transformer"], SIDE)(["Effusion? No.", "effusion ? no ."])
     assert torch.equal(words[0], words[1])
     assert (words[0] > 0).sum() == 4
+
+
+def test_values_are_scaled_in_their_public_ranges():
+    """Columns in the order of their names, whatever the file's or the configuration's."""
+    assert MODALITIES["values"].columns == ("age", "sex", "temperature")
+    rows = [
+        [50, 1, 35], [0, 0, 42], [25, np.nan, 38.5], [np.nan, np.nan, np.nan], [-20, 7, 1e30]
+    ]  # fmt: skip
+    found = frontend(MODALITIES["values"], SIDE)([np.array(row, np.float32) for row in rows])
+    expected = [
+        [0, 1, -1, 1, 1, 1],
+        [-1, -1, 1, 1, 1, 1],
+        [-0.5, 0, 0, 1, 0, 1],
+        [0, 0, 0, 0, 0, 0],
+        [-1, 1, 1, 1, 1, 1],
+    ]
+    assert torch.allclose(found, torch.tensor(expected, dtype=torch.float32))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    low=st.floats(-1e6, 1e6),
+    width=st.floats(1e-3, 1e6),
+    value=st.one_of(
+        st.just(float("nan")), st.floats(width=32, allow_nan=False, allow_infinity=False)
+    ),
+)
+def test_any_value_stays_within_bounds(low, width, value):
+    """Each number is in [-1, 1], so a record's input is bounded; a missing one is told from 0."""
+    modality = ModalityConfig(encoder="values", kind="tabular", ranges={"x": (low, low + width)})
+    ((scaled, known),) = frontend(modality, SIDE)([np.array([value], np.float32)]).tolist()
+    assert -1 <= scaled <= 1
+    assert known == (0.0 if np.isnan(value) else 1.0)
+    assert known or scaled == 0.0
+
+
+@pytest.mark.parametrize("shape", [(2,), (4,), (3, 1)])
+def test_a_row_of_another_table_is_refused(shape):
+    with pytest.raises(DataError, match="needs 3 values"):
+        frontend(MODALITIES["values"], SIDE)([np.zeros(shape, dtype=np.float32)])

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from privfin.data.covid_cxr import COVID_LABELS, read_covid_cxr
+from privfin.data.covid_cxr import COVID_LABELS, COVID_VALUES, read_covid_cxr
 from privfin.data.partition import partition_by_origin
-from privfin.data.records import Dataset
+from privfin.data.records import Dataset, load_input
 
 ROOT = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "covid-cxr"
 
@@ -26,8 +26,9 @@ def test_everything_is_read(covid) -> None:
     assert covid.notices == ()
     for record in covid.records:
         assert set(record.inputs) == {"image", "text"}
-        assert record.inputs["image"].shape == (32, 32)
-        assert record.inputs["image"].std() > 5
+        image = load_input(record.inputs["image"])
+        assert image.shape == (32, 32)
+        assert image.std() > 5
         assert record.origin == record.origin.strip()
 
 
@@ -62,3 +63,18 @@ def test_places_make_sites(covid) -> None:
     dealt = partition_by_origin(covid, patients, [*rules, ("others", ["*"])])
     assert all(len(site) >= 5 for site in dealt.values())
     assert sorted(p for site in dealt.values() for p in site) == sorted(patients)
+
+
+def test_values_have_the_collections_counts() -> None:
+    if not (ROOT / "metadata.csv").exists():
+        pytest.skip(f"real data not found in {ROOT}")
+    tables = {"labs": COVID_VALUES}
+    records = read_covid_cxr(ROOT, image_size=16, tables=tables).dataset.records
+    values = np.array([r.inputs.get("labs", np.full(len(COVID_VALUES), np.nan)) for r in records])
+    known = dict(zip(COVID_VALUES, (~np.isnan(values)).sum(axis=0).tolist(), strict=True))
+    assert known == {
+        "age": 215, "sex": 224, "temperature": 24, "pO2_saturation": 29, "leukocyte_count": 9,
+        "neutrophil_count": 2, "lymphocyte_count": 7,
+    }  # fmt: skip
+    assert [sum(r.sex == sex for r in records) for sex in "MF"] == [133, 91]
+    assert np.isfinite([r.age for r in records]).sum() == 215

@@ -1,0 +1,112 @@
+"""How much each site's update counts, and the divisors that belong to it.
+
+``uniform``: every site that trains a segment counts the same. ``size``: by its declared number of
+patients, which is public. ``uncertainty`` (Fed-UQ-Avg, arXiv 2604.12970, eq. for W_k): a share
+alpha by how sure the site's imputer is, the rest by size.
+
+Where weights are not public they travel under the same encryption as the update: a site multiplies
+its change by its weight w_k and appends w_k once for every segment it trains, so that all sites can
+divide the sum of w_k times change by the sum of w_k, and nobody sees a single w_k. Fed-UQ-Avg
+normalises sizes and certainties apart, which would take two vectors; here the two are added first:
+
+    w_k = (1 - alpha) n_k / max n + alpha exp(-u_k / T),    at least MIN_WEIGHT, at most 1
+
+u_k, the mean variance of what the site imputes, is a parameter that the site trains by DP-SGD
+inside the same clipped gradients (``MultimodalModel.uncertainty``). It is as private as the model,
+so neither w_k nor their sum costs anything beyond the epsilon already stated.
+
+What a lying site gains: a weight is encoded so that 1 is the largest value a valid code can hold,
+so claiming certainty gives it at most the weight 1, that is at most 1 / (1 + MIN_WEIGHT (K - 1)) of
+a segment trained by K sites. A site that breaks the encoding itself can do more harm than that by
+its update alone; neither touches anybody's epsilon.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from privfin.config import RunConfig
+from privfin.federation.plan import SegmentPlan, TrainingPlan, size_weight
+from privfin.models.segments import Vector, counts
+
+#: The least that a site can count.
+MIN_WEIGHT = 0.25
+#: A variance above this is no worse: 1 is as good as a guess.
+LARGEST_UNCERTAINTY = 4.0
+
+
+class Aggregation:
+    """One site's view: what it sends for its change, and how it divides the sum.
+
+    Args:
+        config: the run's configuration.
+        plan: its plan.
+        site: the site that sends.
+    """
+
+    def __init__(self, config: RunConfig, plan: TrainingPlan, site: str) -> None:
+        self._plan = plan
+        self._site = plan.site(site)
+        self._kind = config.model.imputer
+        self._mode = config.training.aggregation
+        self._uncertainty = config.training.uncertainty
+        # A weight of 1 becomes the largest value that the quantiser can encode.
+        self._bound = config.crypto.update_bound
+
+    def outgoing(self, start: Vector, change: Vector) -> Vector:
+        """What the site sends, (plan.values,): its weighted change, and perhaps its weight.
+
+        Args:
+            start: the global parameters before the site's steps, (parameters,).
+            change: what the steps added, (parameters,); zero where the site trains nothing.
+        """
+        if self._mode == "uniform":
+            return change
+        if self._mode == "size":
+            return (change * np.float32(size_weight(self._site, self._plan.sites))).astype(
+                np.float32
+            )
+        weight = self._weight(start + change)
+        mine = [counts(s.name, self._site.modalities, self._kind) for s in self._plan.segments]
+        tail = np.where(mine, weight * self._bound, 0.0)
+        return np.concatenate([change * np.float32(weight), tail]).astype(np.float32)
+
+    def incoming(
+        self, summed: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+        """The sum of all changes (parameters,), and the divisor of each parameter."""
+        if self._mode != "uncertainty":
+            return summed, self._plan.divisors()
+        changes, tail = summed[: self._plan.parameters], summed[self._plan.parameters :]
+        divisors = [
+            np.full(s.stop - s.start, total if total >= MIN_WEIGHT / 2 else 1.0, dtype=np.float32)
+            for s, total in zip(self._plan.segments, tail / self._bound, strict=True)
+        ]
+        return changes, np.concatenate(divisors)
+
+    def _weight(self, own: Vector) -> float:
+        place = segment(self._plan, "uncertainty")
+        learned = float(own[place.start])
+        certainty = site_certainty(learned, self._uncertainty.temperature)
+        share = self._uncertainty.share
+        weight = (1 - share) * size_weight(self._site, self._plan.sites) + share * certainty
+        return min(1.0, max(MIN_WEIGHT, weight))
+
+
+def site_certainty(uncertainty: float, temperature: float) -> float:
+    """``exp(-u / T)`` in (0, 1], u clipped to [0, :data:`LARGEST_UNCERTAINTY`]."""
+    clipped = min(LARGEST_UNCERTAINTY, max(0.0, uncertainty))
+    return math.exp(-clipped / temperature)
+
+
+def segment(plan: TrainingPlan, name: str) -> SegmentPlan:
+    """The plan's segment of this name."""
+    return next(s for s in plan.segments if s.name == name)
+
+
+def largest_share(sites: int) -> float:
+    """The most that one lying site can count for among ``sites`` that train a segment."""
+    return 1.0 / (1.0 + MIN_WEIGHT * (sites - 1))
