@@ -12,6 +12,7 @@ from privfin.config import RunConfig
 from privfin.data.augment import with_copies
 from privfin.data.load import load_source
 from privfin.data.missingness import thin, unlabel
+from privfin.data.mix import part_of
 from privfin.data.partition import (
     deal_shards,
     partition_by_origin,
@@ -125,7 +126,7 @@ def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
         is_thinned=any(config.missingness.test.values()),
         sex=tuple(r.sex for r in held_out.records),
         age=tuple(r.age for r in held_out.records),
-        source=tuple(r.origin for r in held_out.records) if config.data.source == "mix" else None,
+        source=tuple(map(part_of, held_out.records)) if config.data.source == "mix" else None,
     )
     progress("encoding", len(parts) + 1, len(parts) + 1)
     shared = None if public is None else encode(public, config)
