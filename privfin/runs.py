@@ -254,15 +254,26 @@ class Run:
         Raises:
             UserInputError: another process holds the run.
         """
-        path = self.path / ".lock"
-        with clear_disk_errors(path):
-            stream = path.open("w")
-        with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise UserInputError(f"another process is working on {self.path}") from error
+        with lock_folder(self.path):
             yield
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Keep a second process from working in the same folder.
+
+    Raises:
+        UserInputError: another process holds it.
+    """
+    path = folder / ".lock"
+    with clear_disk_errors(path):
+        stream = path.open("w")
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserInputError(f"another process is working on {folder}") from error
+        yield
 
 
 def create_run(path: Path, manifest: dict[str, Any]) -> Run:
@@ -305,16 +316,21 @@ def check_same_config(run: Run, config: RunConfig) -> None:
     Raises:
         ConfigError: naming the first option that differs.
     """
-    before, after = run.config.model_dump(mode="json"), config.model_dump(mode="json")
-    before["data"]["root"] = after["data"]["root"] = None
-    for content in (before, after):
-        # Parameters are laid out in the order of the modalities, which dictionaries ignore.
-        content["modalities"]["order"] = list(content["modalities"])
-    for key, old, new in _differences(before, after):
+    for key, old, new in option_differences(run.config, config):
         raise ConfigError(
             f"the configuration changed since {run.path} was started: {key} was {old}, is now "
             f"{new}; resume with the same options, or start a new run"
         )
+
+
+def option_differences(before: RunConfig, after: RunConfig) -> Iterator[tuple[str, Any, Any]]:
+    """Each option that differs, with both values. Where the data lies is not compared."""
+    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
+    old["data"]["root"] = new["data"]["root"] = None
+    for content in (old, new):
+        # Parameters are laid out in the order of the modalities, which dictionaries ignore.
+        content["modalities"]["order"] = list(content["modalities"])
+    yield from _differences(old, new)
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import click
 import typer
 
-from privfin.cli import compare, data, predict, train
+from privfin.cli import compare, data, predict, sweep, train
 from privfin.cli.stopping import INTERRUPTED, StoppedError
 from privfin.errors import PrivfinError
 
@@ -35,6 +35,7 @@ app.command("train", epilog=train.EPILOG)(train.train)
 app.command("predict", epilog=predict.EPILOG)(predict.predict)
 app.command("compare", epilog=compare.EPILOG)(compare.compare)
 app.add_typer(data.app, name="data")
+app.command("sweep", epilog=sweep.EPILOG)(sweep.sweep)
 
 
 @app.callback(invoke_without_command=True)

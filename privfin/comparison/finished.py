@@ -81,14 +81,14 @@ class FinishedRun:
         return Figure(*(math.nan if end is None else float(end) for end in ends))
 
 
-def load_finished(paths: Sequence[Path]) -> list[FinishedRun]:
-    """Open runs that are to be compared.
+def load_finished(paths: Sequence[Path], at_least: int = 2) -> list[FinishedRun]:
+    """Open runs that are to be compared, ``at_least`` so many.
 
     Raises:
-        UserInputError: fewer than two, one that has not finished, the same run twice, or runs
+        UserInputError: too few, one that has not finished, the same run twice, or runs
             with different labels.
     """
-    if len(paths) < 2:
+    if len(paths) < at_least:
         raise UserInputError("nothing to compare with: name at least two runs")
     runs = [_load(path, name) for path, name in zip(paths, short_names(paths), strict=True)]
     first = runs[0]

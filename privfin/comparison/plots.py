@@ -112,10 +112,13 @@ class FrontierLine:
     without: Summary | None
 
 
-def frontier(lines: Sequence[FrontierLine], cell: str, metric_name: str) -> Figure:
+def frontier(
+    lines: Sequence[FrontierLine], cell: str, metric_name: str, warning: str = ""
+) -> Figure:
     """What privacy costs: the metric against epsilon on a log scale, one line an imputer.
 
     The level without privacy is a horizontal line, in a band of one sd when there are seeds.
+    ``warning`` is put above, say that the budgets were not kept in test mode.
     """
     prepare_matplotlib()
     import matplotlib
@@ -188,7 +191,8 @@ def frontier(lines: Sequence[FrontierLine], cell: str, metric_name: str) -> Figu
                 frameon=False,
                 fontsize=9,
             )
-        figure.suptitle(_frontier_caption(lines), fontsize=9, color=INK)
+        caption = "\n".join(filter(None, [warning, _frontier_caption(lines)]))
+        figure.suptitle(caption, fontsize=9, color=INK)
     return figure
 
 

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from privfin.comparison.finished import METRICS, FinishedRun
@@ -69,8 +70,11 @@ class Comparison:
         """The metric in words."""
         return METRICS[self.metric]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything by name; NaN and infinities are still numbers."""
+    def to_dict(self, folder: Path | None = None) -> dict[str, Any]:
+        """Everything by name; NaN and infinities are still numbers.
+
+        Paths of runs are as given, or relative to the ``folder`` that they are in.
+        """
         return {
             "format": 1,
             "metric": self.metric,
@@ -80,7 +84,13 @@ class Comparison:
                 {
                     "name": setting.name,
                     "claims": sorted({run.claim for run in setting.runs}),
-                    "runs": [_run_entry(run, self.cells, self.metric) for run in setting.runs],
+                    "runs": [
+                        {
+                            **_run_entry(run, self.cells, self.metric),
+                            "run": str(run.path.relative_to(folder) if folder else run.path),
+                        }
+                        for run in setting.runs
+                    ],
                     "cells": {
                         cell: asdict(self.summaries[setting.name][cell]) for cell in self.cells
                     },
@@ -241,7 +251,6 @@ def _notices(settings: Sequence[Setting]) -> list[str]:
 
 def _run_entry(run: FinishedRun, cells: Sequence[str], metric: str) -> dict[str, Any]:
     return {
-        "run": str(run.path),
         "run_id": run.run_id,
         "claim": run.claim,
         "epsilon": run.epsilon,

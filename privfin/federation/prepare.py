@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -131,6 +132,27 @@ def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
     progress("encoding", len(parts) + 1, len(parts) + 1)
     shared = None if public is None else encode(public, config)
     return PreparedData(sites, tuple(declarations), test_data, tuple(notices), shared)
+
+
+def data_key(config: RunConfig) -> str:
+    """Equal keys mean that :func:`prepare` gives equal data.
+
+    It holds every option but the two that a sweep varies and that :func:`prepare` does not read,
+    except for what :func:`check_declared` checks again.
+    """
+    content = config.model_dump(mode="json")
+    del content["privacy"]["epsilon"], content["model"]["imputer"]
+    return json.dumps(content, sort_keys=True)
+
+
+def check_declared(config: RunConfig, data: PreparedData) -> None:
+    """Refuse prepared data that :func:`prepare` would refuse under this epsilon.
+
+    Raises:
+        PlanError: delta is too large for the patients that a site really has.
+    """
+    for site in data.declarations:
+        _check_declaration(config, site.name, site.patients, len(data.sites[site.name].patients))
 
 
 def encode(dataset: Dataset, config: RunConfig) -> Batch:

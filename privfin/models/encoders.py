@@ -10,17 +10,7 @@ from torch import Tensor, nn
 
 from privfin.config import TRANSFORMER_HEADS, ModalityConfig
 from privfin.models.attention import Attention, FeedForward
-from privfin.models.frontends import WORD_BUCKETS, values_width
-from privfin.models.scattering import scattering_width
-
-
-def fixed_width(modality: ModalityConfig) -> int:
-    """Numbers in the fixed features that a projection reads."""
-    if modality.encoder == "scattering":
-        return scattering_width(modality.order)
-    if modality.encoder == "values":
-        return values_width(len(modality.columns))
-    return modality.features
+from privfin.models.frontends import WORD_BUCKETS, fixed_width
 
 
 def feature_width(modality: ModalityConfig, width: int) -> int:

@@ -6,10 +6,12 @@ through hashing (Weinberger et al. 2009): a vocabulary would have to be collecte
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import metadata
 
 import numpy as np
 import torch
@@ -17,19 +19,30 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from torch import Tensor
 
 from privfin.config import ModalityConfig
-from privfin.data.records import LoadedInput, Record, load_input
+from privfin.data.records import LoadedInput, RawInput, Record, input_content, load_input
 from privfin.errors import DataError
-from privfin.models.scattering import scattering_features
+from privfin.models.feature_cache import FeatureCache, entry_key
+from privfin.models.frozen import FrozenEncoder, frozen_width, is_frozen, load_frozen
+from privfin.models.scattering import scattering_features, scattering_width
+from privfin.models.weights import weights_digest
 
 #: Hash buckets of the small transformer's word pieces; 0 is kept for padding.
 WORD_BUCKETS = 2048
+#: Records whose raw inputs are in memory at once.
+CHUNK = 64
 _WORD = re.compile(r"[a-z0-9]+|[.?!]")
 
 
 def frontend(
     modality: ModalityConfig, image_size: int
 ) -> Callable[[Sequence[LoadedInput]], Tensor]:
-    """The front end that an encoder is fed by: a function from n raw inputs to (n, ...) floats."""
+    """The front end that an encoder is fed by: a function from n raw inputs to (n, ...) floats.
+
+    Raises:
+        ConfigError: a frozen encoder cannot be loaded, see :func:`load_frozen`.
+    """
+    if is_frozen(modality):
+        return partial(_frozen, encoder=load_frozen(modality), side=image_size, kind=modality.kind)
     if modality.encoder == "scattering":
         return lambda raw: scattering_features(_pixels(raw, image_size), modality.order)
     if modality.encoder == "cnn":
@@ -41,23 +54,121 @@ def frontend(
     return partial(_hashed_words, length=modality.length)
 
 
+def fixed_width(modality: ModalityConfig) -> int:
+    """Numbers in one feature of a fixed front end, known without data.
+
+    Raises:
+        ValueError: the encoder is trained, so its front end gives no feature.
+        ConfigError: see :func:`frozen_width`.
+    """
+    if is_frozen(modality):
+        return frozen_width(modality)
+    if modality.encoder == "scattering":
+        return scattering_width(modality.order)
+    if modality.encoder == "hashed-ngrams":
+        return modality.features
+    if modality.encoder == "values":
+        return values_width(len(modality.columns))
+    raise ValueError(f"encoder '{modality.encoder}' has no fixed features")
+
+
 def read_inputs(
-    records: Sequence[Record], name: str, modality: ModalityConfig, image_size: int
+    records: Sequence[Record],
+    name: str,
+    modality: ModalityConfig,
+    image_size: int,
+    *,
+    cache: FeatureCache | None = None,
+    unreadable: dict[int, str] | None = None,
+    advance: Callable[[int], None] = lambda records: None,
 ) -> tuple[Tensor, Tensor]:
-    """Front-end tensors of one modality for all records.
+    """Front-end tensors of one modality for all records, :data:`CHUNK` records at a time.
+
+    Args:
+        records: whose inputs to read; lazy ones are loaded one chunk at a time.
+        name: the modality.
+        modality: its options.
+        image_size: side of the images.
+        cache: where features of frozen encoders are kept; other front ends are quicker than it.
+        unreadable: when given, the position and the reason of every record whose input cannot be
+            read are put here and its row stays zero; when None the first one raises.
+        advance: called with the number of records that were just done.
 
     Returns:
         ``(inputs, present)``: inputs (n, ...) float32 with zero rows where the modality is
         absent, and present (n,) bool.
+
+    Raises:
+        DataError: an input cannot be read (file and row are named), or is not of the right kind.
     """
-    present = torch.tensor([name in record.inputs for record in records], dtype=torch.bool)
     transform = frontend(modality, image_size)
-    found = transform([load_input(r.inputs[name]) for r in records if name in r.inputs])
-    inputs = torch.zeros(len(records), *found.shape[1:])
-    inputs[present] = found
-    if not bool(torch.isfinite(inputs).all()):
-        raise DataError(f"modality '{name}' has inputs that are not finite numbers")
+    inputs = torch.zeros(len(records), *transform([]).shape[1:])
+    present = torch.zeros(len(records), dtype=torch.bool)
+    known = _Known(cache, modality, image_size) if cache and is_frozen(modality) else None
+    for start in range(0, len(records), CHUNK):
+        part = records[start : start + CHUNK]
+        rows, raw, keys = [], [], []
+        for row, record in enumerate(part, start=start):
+            if name not in record.inputs:
+                continue
+            key = known.key(record.inputs[name]) if known else ""
+            found = known.get(key) if known else None
+            if found is not None:
+                inputs[row], present[row] = found, True
+                continue
+            try:
+                loaded = load_input(record.inputs[name])
+            except DataError as error:
+                if unreadable is None:
+                    raise
+                unreadable.setdefault(row, str(error))
+                continue
+            rows.append(row)
+            raw.append(loaded)
+            keys.append(key)
+        features = transform(raw)
+        if not bool(torch.isfinite(features).all()):
+            raise DataError(f"modality '{name}' has inputs that are not finite numbers")
+        inputs[rows] = features
+        present[rows] = True
+        if known:
+            known.put(keys, features)
+        advance(len(part))
     return inputs, present
+
+
+class _Known:
+    """The features of one frozen encoder in the cache."""
+
+    def __init__(self, cache: FeatureCache, modality: ModalityConfig, image_size: int) -> None:
+        self._cache = cache
+        self._width = fixed_width(modality)
+        family = modality.encoder.partition(":")[0]
+        # Where the weights lie is not part of it, what is in them is.
+        parts = {
+            "encoder": modality.encoder if family == "timm" else family,
+            "weights": weights_digest(modality),
+            "length": modality.length if modality.kind == "text" else image_size,
+            "versions": {name: metadata.version(name) for name in ("privfin", "torch", family)},
+        }
+        self._front_end = json.dumps(parts, sort_keys=True).encode()
+
+    def key(self, raw: RawInput) -> str:
+        kind = b"text" if isinstance(raw, str) else type(raw).__name__.encode()
+        return entry_key([self._front_end, kind, input_content(raw)])
+
+    def get(self, key: str) -> Tensor | None:
+        found = self._cache.get(key, self._width)
+        return None if found is None else torch.from_numpy(found.copy())
+
+    def put(self, keys: Sequence[str], features: Tensor) -> None:
+        for key, feature in zip(keys, features, strict=True):
+            self._cache.put(key, feature.numpy())
+
+
+def _frozen(raw: Sequence[LoadedInput], *, encoder: FrozenEncoder, side: int, kind: str) -> Tensor:
+    """Unit-norm features of a frozen encoder, (n, its width)."""
+    return encoder.features(_texts(raw) if kind == "text" else list(_pixels(raw, side)))
 
 
 def _pixels(raw: Sequence[LoadedInput], side: int) -> Tensor:

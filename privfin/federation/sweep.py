@@ -1,0 +1,385 @@
+"""Many runs from one configuration: every combination of epsilon, imputer and seed.
+
+A sweep is a folder with an ordinary run directory a combination, and ``sweep.json``. It goes on
+where it stopped: finished runs are kept, an interrupted one continues from its checkpoint under the
+rules of a resumed run, so that no run spends more than its own budget. Runs on the same patients
+add up all the same; see :func:`spent_in_sum`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from privfin.config import ImputerKind, RunConfig, parse_config
+from privfin.errors import ConfigError, PrivfinError, UserInputError
+from privfin.federation.local import TrainingObserver
+from privfin.federation.plan import TrainingPlan, check_without_data, make_plan
+from privfin.federation.prepare import PreparedData, check_declared, data_key, prepare
+from privfin.federation.statement import claim
+from privfin.federation.training_run import (
+    check_same_data,
+    check_same_plan,
+    complete_run,
+    start_run,
+)
+from privfin.files import clear_disk_errors, jsonable, write_json
+from privfin.runs import Run, check_same_config, load_run, lock_folder, now, option_differences
+
+FORMAT = 1
+_VARIED = ("privacy.epsilon", "model.imputer", "training.seed")
+#: What became of a combination.
+State = Literal["waiting", "finished", "interrupted", "failed"]
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One run of a sweep."""
+
+    epsilon: float
+    imputer: ImputerKind
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The name of its run directory."""
+        return f"{self.imputer}-eps{self.epsilon:g}-seed{self.seed}"
+
+    @property
+    def words(self) -> str:
+        """The same for people."""
+        return f"{self.imputer}, epsilon {self.epsilon:g}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is varied, and the configuration of everything else."""
+
+    base: RunConfig
+    epsilons: tuple[float, ...]
+    imputers: tuple[ImputerKind, ...]
+    seeds: tuple[int, ...]
+
+    def combinations(self) -> list[Combination]:
+        """All runs, those with the same seed together: they share their prepared data."""
+        return [
+            Combination(epsilon, imputer, seed)
+            for seed in self.seeds
+            for imputer in self.imputers
+            for epsilon in self.epsilons
+        ]
+
+    def config(self, one: Combination) -> RunConfig:
+        """The configuration of one run.
+
+        Raises:
+            ConfigError: it is not valid, say an imputer that needs an option.
+        """
+        content = self.base.model_dump(mode="json")
+        content["privacy"]["epsilon"] = one.epsilon
+        content["model"]["imputer"] = one.imputer
+        content["training"]["seed"] = one.seed
+        return parse_config(content, f"the run {one.name}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``sweep.json`` says of it, without the folder of the data."""
+        content = self.base.model_dump(mode="json")
+        content["data"]["root"] = None
+        return {
+            "config": content,
+            "epsilons": list(self.epsilons),
+            "imputers": list(self.imputers),
+            "seeds": list(self.seeds),
+        }
+
+
+@dataclass
+class Outcome:
+    """How far a sweep came.
+
+    Attributes:
+        states: of every combination, by name.
+        reasons: the kind of error that a combination failed with, by name.
+        was_stopped: whether ``should_stop`` ended it early.
+    """
+
+    states: dict[str, State]
+    reasons: dict[str, str] = field(default_factory=dict)
+    was_stopped: bool = False
+
+    @property
+    def failed(self) -> list[str]:
+        """Names of the failed combinations."""
+        return [name for name, state in self.states.items() if state == "failed"]
+
+    @property
+    def finished(self) -> list[str]:
+        """Names of the finished combinations."""
+        return [name for name, state in self.states.items() if state == "finished"]
+
+
+class SweepObserver(TrainingObserver, Protocol):
+    """Told how a sweep goes, for a display."""
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        """Data are made ready."""
+        ...
+
+    def sweep_started(self, waiting: int, total: int) -> None:
+        """``waiting`` of ``total`` runs are not finished yet."""
+        ...
+
+    def run_started(self, one: Combination, plan: TrainingPlan, first: int) -> None:
+        """A run starts, or goes on after its round ``first``."""
+        ...
+
+    def run_ended(self, one: Combination, state: State, reason: str) -> None:
+        """A run ended; ``reason`` says why it failed."""
+        ...
+
+    def note(self, text: str) -> None:
+        """A line to keep."""
+        ...
+
+
+def check_sweep(sweep: Sweep) -> None:
+    """Refuse, before any data is read, what the configurations alone show to be impossible.
+
+    Raises:
+        ConfigError, PlanError: naming what is wrong.
+    """
+    for one in sweep.combinations():
+        config = sweep.config(one)
+        if one.seed == sweep.seeds[0]:  # a plan without data does not depend on the seed
+            check_without_data(config)
+
+
+def present_states(sweep: Sweep, folder: Path) -> dict[str, State]:
+    """What became of every combination so far, from the folder alone."""
+    states: dict[str, State] = {}
+    for one in sweep.combinations():
+        path = folder / one.name
+        if (path / "model.safetensors").exists():
+            states[one.name] = "finished"
+        else:
+            states[one.name] = "interrupted" if (path / "manifest.json").exists() else "waiting"
+    return states
+
+
+def check_same_sweep(sweep: Sweep, folder: Path) -> None:
+    """Refuse a folder that is not this sweep's. More values of what is varied are welcome.
+
+    Raises:
+        ConfigError: naming what changed.
+        UserInputError: the folder holds something else.
+    """
+    if not folder.exists() or {path.name for path in folder.iterdir()} <= {".lock"}:
+        return
+    before = read_sweep(folder)
+    for key, old, new in option_differences(before.base, sweep.base):
+        if key not in _VARIED:
+            raise ConfigError(
+                f"the configuration changed since {folder} was started: {key} was {old}, is now "
+                f"{new}; go on with the same options, or choose another --out"
+            )
+    kept: list[tuple[str, Sequence[Any], Sequence[Any]]] = [
+        ("epsilon", before.epsilons, sweep.epsilons),
+        ("imputer", before.imputers, sweep.imputers),
+        ("seed", before.seeds, sweep.seeds),
+    ]
+    for what, old, new in kept:
+        gone = [str(value) for value in old if value not in new]
+        if gone:
+            raise ConfigError(
+                f"{what} {', '.join(gone)} belongs to the sweep in {folder} and is not asked for "
+                "any more: repeat the earlier command (more values may be added), or choose "
+                "another --out"
+            )
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """The sweep that a folder was started with.
+
+    Raises:
+        UserInputError: it holds no sweep, or one of another format.
+    """
+    file = folder / "sweep.json"
+    if not file.is_file():
+        raise UserInputError(f"{folder} exists and is not a sweep: choose another --out")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise UserInputError(f"{file} has format {content['format']}, expected {FORMAT}")
+        return Sweep(
+            parse_config(content["config"], str(file)),
+            tuple(float(value) for value in content["epsilons"]),
+            tuple(content["imputers"]),
+            tuple(int(value) for value in content["seeds"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserInputError(f"{file} cannot be read as a sweep") from error
+
+
+def run_sweep(
+    sweep: Sweep,
+    folder: Path,
+    *,
+    observer: SweepObserver,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Train what is left of a sweep, one run after the other.
+
+    A run that fails is reported, and the others go on.
+
+    Raises:
+        ConfigError, UserInputError: see :func:`check_same_sweep`; also when the data of the very
+            first run cannot be prepared, before anything is written.
+    """
+    check_same_sweep(sweep, folder)
+    outcome = Outcome(present_states(sweep, folder))
+    combinations = sweep.combinations()
+    left = [one for one in combinations if outcome.states[one.name] != "finished"]
+    observer.sweep_started(len(left), len(combinations))
+    source = _DataSource(observer)
+    if left and not folder.exists():
+        source.get(sweep.config(left[0]))  # whatever is wrong with the data shows here
+    with clear_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with lock_folder(folder):
+        write_state(sweep, folder, outcome)
+        for one in left:
+            if should_stop():
+                outcome.was_stopped = True
+                break
+            try:
+                state = _run_one(sweep, folder, one, source, observer, should_stop)
+            except Exception as error:
+                if os.environ.get("PRIVFIN_DEBUG") == "1":
+                    raise
+                state = "failed"
+                # Only the kind is kept: a message may name a patient's file.
+                outcome.reasons[one.name] = kind = type(error).__name__
+                known = isinstance(error, PrivfinError)
+                observer.run_ended(one, state, str(error) if known else f"internal error ({kind})")
+            else:
+                observer.run_ended(one, state, "")
+            outcome.states[one.name] = state
+            write_state(sweep, folder, outcome)
+            if state == "interrupted":
+                outcome.was_stopped = True
+                break
+    return outcome
+
+
+def write_state(
+    sweep: Sweep, folder: Path, outcome: Outcome, results: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Write ``sweep.json`` and return what it says."""
+    content = {
+        "format": FORMAT,
+        "written": now(),
+        **sweep.to_dict(),
+        "runs": [
+            {
+                "run": one.name,
+                "epsilon": one.epsilon,
+                "imputer": one.imputer,
+                "seed": one.seed,
+                "state": outcome.states[one.name],
+                "reason": outcome.reasons.get(one.name),
+            }
+            for one in sweep.combinations()
+        ],
+        "not_covered": spent_in_sum(sweep, outcome),
+        **(results or {}),
+    }
+    found: dict[str, Any] = jsonable(content)
+    write_json(folder / "sweep.json", found)
+    return found
+
+
+def spent_in_sum(sweep: Sweep, outcome: Outcome) -> str:
+    """What all runs of a sweep spend together, which no run's own statement says.
+
+    By basic composition (Dwork and Roth, "The Algorithmic Foundations of Differential Privacy",
+    2014, theorem 3.16), epsilons add up; a run never spends more than its target.
+    """
+    started = [one for one in sweep.combinations() if outcome.states[one.name] != "waiting"]
+    private = [one for one in started if claim(sweep.config(one)) == "dp"]
+    words = (
+        f"every run spends its own budget on its training patients: {len(private)} private runs "
+        f"so far, together epsilon {sum(one.epsilon for one in private):g} at most for a patient "
+        "of one site in all of them (deltas add up too); no run's privacy.json counts the others"
+    )
+    if len(private) < len(started):
+        words += f"; {len(started) - len(private)} runs are NOT PRIVATE and bound nothing"
+    return words
+
+
+def _run_one(
+    sweep: Sweep,
+    folder: Path,
+    one: Combination,
+    source: _DataSource,
+    observer: SweepObserver,
+    should_stop: Callable[[], bool],
+) -> State:
+    path = folder / one.name
+    config = sweep.config(one)
+    run = _existing(path, config)
+    data = source.get(config)
+    plan = make_plan(config, data.declarations)
+    if run is None:
+        run = start_run(path, config, plan, data)
+    else:
+        check_same_data(run, data)
+        check_same_plan(run, plan)
+    saved = run.last_checkpoint()
+    observer.run_started(one, plan, saved.round if saved else 0)
+    result = complete_run(run, config, data, observer=observer, should_stop=should_stop)
+    return "interrupted" if result is None else "finished"
+
+
+def _existing(path: Path, config: RunConfig) -> Run | None:
+    """The run that an earlier process began there, if any."""
+    if not path.exists():
+        return None
+    if not any(path.iterdir()):  # stopped between making the folder and writing into it
+        path.rmdir()
+        return None
+    run = load_run(path)
+    check_same_config(run, config)
+    return run
+
+
+class _DataSource:
+    """Prepares data once for neighbouring runs that need the same; holds one set at a time."""
+
+    def __init__(self, observer: SweepObserver) -> None:
+        self._observer = observer
+        self._key = ""
+        self._data: PreparedData | None = None
+        self._problem: Exception | None = None
+        self._told: set[str] = set()
+
+    def get(self, config: RunConfig) -> PreparedData:
+        """The data of a run. What could not be prepared once is not tried again."""
+        key = data_key(config)
+        if key != self._key:
+            self._key, self._data, self._problem = key, None, None
+            try:
+                self._data = prepare(config, self._observer.stage)
+            except Exception as error:
+                self._problem = error
+        if self._data is None:
+            raise self._problem or AssertionError("prepare gives data or raises")
+        for notice in self._data.notices:
+            if notice not in self._told:
+                self._told.add(notice)
+                self._observer.note(f"note: {notice}")
+        check_declared(config, self._data)
+        return self._data
