@@ -194,13 +194,16 @@ def check_tables(config: RunConfig) -> None:
         )
 
 
-def load_source(config: RunConfig) -> LoadedData:
+def load_source(config: RunConfig, *, needs_labels: bool = True) -> LoadedData:
     """Read the records that a run trains on and is tested with.
+
+    Args:
+        config: the run's configuration.
+        needs_labels: refuse a source without any known label; a public set can do without.
 
     Raises:
         ConfigError: a data root is needed and missing, or labels that the source cannot have.
-        DataError: the data cannot be used; the file, row or patient is named. Also where no record
-            has a known label.
+        DataError: the data cannot be used; the file, row or patient is named.
     """
     check_tables(config)
     data = config.data
@@ -218,41 +221,34 @@ def load_source(config: RunConfig) -> LoadedData:
         data.patients,
         config.training.seed,
     )
-    return _labelled(data.source, read_source(data.source, request))
+    loaded = read_source(data.source, request)
+    return _labelled(data.source, loaded) if needs_labels else loaded
 
 
 def read_source(source: str, request: Request) -> LoadedData:
     """Read one source, labelled or not, and forget its own split if ``split`` is "random".
 
     Raises:
-        ConfigError, DataError: see :func:`load_source`; unknown labels are allowed.
+        ConfigError, DataError: see :func:`load_source`.
     """
     loaded = READERS[source].read(request)
     return loaded if request.options.split == "official" else replace(loaded, test_patients=None)
 
 
 def _load_mix(config: RunConfig) -> LoadedData:
-    data, root = config.data, _root(config.data)
-    labels = label_names(config)
+    data, labels = config.data, label_names(config)
+    only_phantoms = all(part.source == "phantom" for part in data.part)
+    root = Path() if only_phantoms else _root(data)
     # What can be refused without data is refused before any is read.
     wanted = [part_labels(part, READERS[part.source].labels, labels) for part in data.part]
     parts = []
-    for number, (part, own) in enumerate(zip(data.part, wanted, strict=True)):
-        request = Request(
-            part,
-            root / part.folder,
-            own,
-            data.image_size,
-            {
-                m: c
-                for m, c in config.modalities.items()
-                if c.kind == "tabular" or m in part.manifest.inputs
-            }
-            if part.source == "manifest"
-            else config.modalities,
-            part.patients,
-            config.training.seed + number,  # two phantoms of a mix must not be the same people
-        )
+    for part, own, seed in zip(data.part, wanted, phantom_seeds(config), strict=True):
+        modalities = config.modalities
+        if part.source == "manifest":  # a part may hold fewer than the run
+            inputs = part.manifest.inputs
+            modalities = {m: c for m, c in modalities.items() if c.kind == "tabular" or m in inputs}
+        folder = root / part.folder
+        request = Request(part, folder, own, data.image_size, modalities, part.patients, seed)
         try:
             loaded = _labelled(part.source, read_source(part.source, request))
         except DataError as error:
@@ -261,13 +257,26 @@ def _load_mix(config: RunConfig) -> LoadedData:
     return mix_parts(parts, labels, test_fraction=data.test_fraction, seed=config.training.seed)
 
 
+def phantom_seeds(config: RunConfig) -> tuple[int, ...]:
+    """Seeds that a run makes phantoms with, one a part: two parts must not be the same people."""
+    return tuple(config.training.seed + i for i in range(max(1, len(config.data.part))))
+
+
 def _labelled(source: str, loaded: LoadedData) -> LoadedData:
-    if all(np.isnan(record.labels).all() for record in loaded.dataset.records):
+    """Only the records with a known label: nothing can be learned from or measured on others."""
+    dataset = loaded.dataset
+    known = tuple(r for r in dataset.records if not np.isnan(r.labels).all())
+    if not known:
         raise DataError(
             f"no record of {source} has a known label, so nothing can be learned from it; as a "
             "public set for imputer = 'retrieval' it can still serve"
         )
-    return loaded
+    dropped = len(dataset.records) - len(known)
+    if not dropped:
+        return loaded
+    notice = f"left out {dropped} records without a known label"
+    kept = replace(dataset, records=known, notices=(*dataset.notices, notice))
+    return replace(loaded, dataset=kept)
 
 
 def _root(data: DataConfig) -> Path:

@@ -92,6 +92,11 @@ def mix_parts(
     return LoadedData(mixed, frozenset(test))
 
 
+def part_of(record: Record) -> str:
+    """The name of the part that a record of a mix came from."""
+    return record.origin.partition(":")[0]
+
+
 def _named(part: str, notice: str) -> str:
     # "skipped " in front says that a notice names a row, and must not get into a run's files.
     skipped = notice.removeprefix("skipped ")

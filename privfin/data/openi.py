@@ -30,6 +30,7 @@ from privfin.data.openi_xml import ARCHIVE, FOLDER, read_xml_reports
 from privfin.data.records import Dataset, RawInput, Record
 from privfin.data.reports import section_text
 from privfin.data.sources import LoadedData
+from privfin.data.tables import plain_or_gz
 from privfin.errors import DataError
 
 _NO_PATIENTS = (
@@ -101,7 +102,7 @@ def _form(root: Path) -> _Reader:
     for name in (FOLDER, ARCHIVE):
         if (root / name).exists():
             forms["XML"] = read_xml_reports
-    if (root / REPORTS).exists():
+    if plain_or_gz(root / REPORTS).exists():
         forms[REPORTS] = read_csv_reports
     if (root / ANNOTATION).exists():
         forms[ANNOTATION] = read_annotation

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from privfin.data.openi_report import OpeniImage, OpeniReport
-from privfin.data.tables import Row, inside, iterate_table
+from privfin.data.tables import Row, inside, iterate_table, plain_or_gz
 from privfin.errors import DataError, nearest
 
 REPORTS = "indiana_reports.csv"
@@ -56,7 +56,7 @@ def read_projections(root: Path) -> dict[tuple[str, str], bool]:
 
     The XML form says nothing about it; laid beside it, the CSV form's table does.
     """
-    if not (root / PROJECTIONS).is_file():
+    if not plain_or_gz(root / PROJECTIONS).exists():
         return {}
     rows = iterate_table(root / PROJECTIONS, ("uid", "filename", "projection"))
     return {(_uid(row), image_part(row["filename"])): _is_frontal(row) for row in rows}

@@ -12,6 +12,7 @@ from privfin.config import RunConfig
 from privfin.data.augment import with_copies
 from privfin.data.load import load_source
 from privfin.data.missingness import thin, unlabel
+from privfin.data.mix import part_of
 from privfin.data.partition import (
     deal_shards,
     partition_by_origin,
@@ -186,7 +187,7 @@ def _test_data(config: RunConfig, tested: Encoded) -> TestData:
         is_thinned=any(config.missingness.test.values()),
         sex=tuple(r.sex for r in records),
         age=tuple(r.age for r in records),
-        source=tuple(r.origin for r in records) if config.data.source == "mix" else None,
+        source=tuple(map(part_of, records)) if config.data.source == "mix" else None,
     )
 
 

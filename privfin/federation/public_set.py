@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from privfin.config import DataConfig, RunConfig
-from privfin.data.load import load_source
+from privfin.data.load import load_source, phantom_seeds
 from privfin.data.records import Dataset, Record, input_content
 from privfin.errors import ConfigError, DataError
 
@@ -26,9 +26,10 @@ def load_public(config: RunConfig) -> Dataset | None:
         return None
     wanted = config.model.retrieval
     is_phantom = wanted.source == "phantom" and config.data.source in ("phantom", "mix")
-    if is_phantom and wanted.seed == config.training.seed:
+    if is_phantom and wanted.seed in phantom_seeds(config):
         raise ConfigError(
-            "model.retrieval.seed is training.seed: the public patients would be the run's own"
+            f"model.retrieval.seed is {wanted.seed}, a seed of the run's phantom: the public "
+            "patients would be the run's own"
         )
     source = config.data.model_copy(update={"part": ()})
     data = DataConfig.model_validate(
@@ -41,7 +42,8 @@ def load_public(config: RunConfig) -> Dataset | None:
         }
     )
     training = config.training.model_copy(update={"seed": wanted.seed})
-    dataset = load_source(config.model_copy(update={"data": data, "training": training})).dataset
+    public = config.model_copy(update={"data": data, "training": training})
+    dataset = load_source(public, needs_labels=False).dataset
     several = [r for r in dataset.records if len(config.modalities.keys() & r.inputs.keys()) > 1]
     if not several:
         raise DataError(f"the public set {wanted.source} has no record with two modalities")

@@ -193,7 +193,7 @@ def test_a_mix_needs_one_part_with_values(files) -> None:
 
 def test_a_manifest_gives_values_groups_and_needs_no_input_for_them(tmp_path) -> None:
     (tmp_path / "manifest.csv").write_text(
-        "patient_id,age,sex,ill\np1,63,F,1\np2,,,0\np3,40,m,\n", encoding="utf-8"
+        "patient_id,age,sex,ill\np1,63,F,1\np2,,,0\np3,40,m,1\n", encoding="utf-8"
     )
     run = with_labs({
         "source": "manifest", "root": tmp_path, "labels": ["ill"],

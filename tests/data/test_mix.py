@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privfin.config.data import PartConfig
-from privfin.data.mix import MixedPart, mix_parts, part_labels
+from privfin.data.mix import MixedPart, mix_parts, part_labels, part_of
 from privfin.data.records import Dataset, Record
 from privfin.data.sources import LoadedData
 from privfin.errors import ConfigError, DataError
@@ -44,6 +44,7 @@ def test_equal_identifiers_of_two_parts_stay_two_patients() -> None:
 def test_the_part_is_the_place_and_its_own_place_follows() -> None:
     data = mixed(part("a", loaded(RUN)), part("b", loaded(RUN, origin="Rome, Italy"))).dataset
     assert {r.origin for r in data.records} == {"a", "b: Rome, Italy"}
+    assert {part_of(r) for r in data.records} == {"a", "b"}
 
 
 def test_labels_are_matched_by_name_and_what_a_part_lacks_is_unknown() -> None:

@@ -1,6 +1,7 @@
 """Open-I in its three published forms, on tiny folders written here."""
 
 import csv
+import gzip
 import io
 import json
 import tarfile
@@ -290,6 +291,15 @@ def test_the_csv_form(tmp_path) -> None:
         "left out 1 further images of reports with several",
     )
     assert len(records(tmp_path, views="all")) == 4
+
+
+def test_packed_tables_say_the_same(tmp_path) -> None:
+    plain = read(kaggle(tmp_path, {}, {"uid": "2"})).dataset
+    for name in ("indiana_reports.csv", "indiana_projections.csv"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
+        (tmp_path / name).unlink()
+    assert read(tmp_path).dataset.fingerprint() == plain.fingerprint()
 
 
 def test_problems_stand_in_where_there_is_no_mesh_column(tmp_path) -> None:

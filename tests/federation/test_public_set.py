@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from privfin.data.load import load_source
 from privfin.data.records import Dataset
@@ -68,3 +70,23 @@ def test_a_finished_model_imputes_without_its_public_set(tiny, tmp_path):
     assert bank.abs().sum() > 0
     assert np.allclose(bank.numpy(), model.encode(data.public)["image"].detach().numpy(), atol=1e-6)
     assert result.cells["image only"].records > 0
+
+
+def test_a_seed_of_any_phantom_of_a_mix_is_refused(tiny):
+    parts = tuple({"name": n, "source": "phantom", "patients": 20} for n in ("a", "b"))
+    wanted = {"data__source": "mix", "data__part": parts, "data__image_size": 32}
+    config = tiny(**RETRIEVAL, **wanted, model__retrieval__seed=1)
+    with pytest.raises(ConfigError, match="would be the run's own"):
+        load_public(config)
+
+
+def test_a_public_set_needs_no_labels(tiny, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.fromarray(np.full((20, 20), 90, dtype=np.uint8)).save(images / "0.png")
+    entry = {"id": "CXR1_IM-0001", "report": "Clear lungs.", "image_path": ["0.png"]}
+    content = {"train": [entry], "val": [], "test": []}
+    (tmp_path / "annotation.json").write_text(json.dumps(content), encoding="utf-8")
+    wanted = {"model__retrieval__source": "openi", "model__retrieval__root": tmp_path}
+    public = load_public(tiny(**{**RETRIEVAL, **wanted}))
+    assert [set(r.inputs) for r in public.records] == [{"image", "text"}]
