@@ -87,7 +87,7 @@ class TrainingDisplay:
             self._live.stop()
 
     def stage(self, name: str, done: int, total: int) -> None:
-        """Progress of getting the data ready."""
+        """See ``TrainingObserver``."""
         if name != self._stage:
             self._stage, self._stage_start = name, time.monotonic()
             if not self._terminal:

@@ -76,11 +76,12 @@ def sweep(
     shown = _cell(asked.base, cell)
     folder = out or Path("runs") / f"sweep-{config.stem if config else 'quick'}"
     check_same_sweep(asked, folder)
-    check_sweep(asked)
+    console = plain_console(as_json)
+    with console.status("planning the runs"):
+        check_sweep(asked)
     if dry_run:
         _show_runs(asked, folder, present_states(asked, folder), as_json)
         return
-    console = plain_console(as_json)
     outcome = _work(asked, folder, console)
     content = _report(console, asked, folder, outcome, shown)
     if as_json:

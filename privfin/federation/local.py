@@ -41,6 +41,10 @@ class TrainingObserver(Protocol):
         """A round's sum was applied; ``loss`` is that of the held-out patients."""
         ...
 
+    def stage(self, name: str, done: int, total: int) -> None:
+        """Work before or after training: ``done`` of ``total`` steps of it."""
+        ...
+
 
 class SilentObserver:
     """Shows nothing."""
@@ -49,6 +53,9 @@ class SilentObserver:
         """Do nothing."""
 
     def round_finished(self, round_number: int, loss: float, up: int, down: int) -> None:
+        """Do nothing."""
+
+    def stage(self, name: str, done: int, total: int) -> None:
         """Do nothing."""
 
 

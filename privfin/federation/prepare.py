@@ -59,11 +59,11 @@ class PreparedData:
     notices: tuple[str, ...]
 
 
-def _silent(stage: str, done: int, total: int) -> None:
-    pass
+def silent(stage: str, done: int, total: int) -> None:
+    """Show nothing."""
 
 
-def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
+def prepare(config: RunConfig, progress: Progress = silent) -> PreparedData:
     """Load, split, deal to sites and encode.
 
     Raises:

@@ -125,10 +125,6 @@ class Outcome:
 class SweepObserver(TrainingObserver, Protocol):
     """Told how a sweep goes, for a display."""
 
-    def stage(self, name: str, done: int, total: int) -> None:
-        """Data are made ready."""
-        ...
-
     def sweep_started(self, waiting: int, total: int) -> None:
         """``waiting`` of ``total`` runs are not finished yet."""
         ...

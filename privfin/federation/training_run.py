@@ -14,7 +14,7 @@ from privfin.errors import ConfigError, PrivfinError
 from privfin.evaluation.cells import CellResult
 from privfin.evaluation.groups import Groups
 from privfin.federation.assessment import assess, assess_groups
-from privfin.federation.local import Outcome, TrainingObserver, train_locally
+from privfin.federation.local import Outcome, SilentObserver, TrainingObserver, train_locally
 from privfin.federation.plan import TrainingPlan, make_plan
 from privfin.federation.prepare import PreparedData
 from privfin.federation.statement import claim, privacy_statement
@@ -145,11 +145,16 @@ def complete_run(
         if run.attempts():
             run.record("resumed")
         outcome = train_locally(config, plan, data, run, observer=observer, should_stop=should_stop)
-        return _finish(run, config, data, plan, outcome)
+        return _finish(run, config, data, plan, outcome, observer or SilentObserver())
 
 
 def _finish(
-    run: Run, config: RunConfig, data: PreparedData, plan: TrainingPlan, outcome: Outcome
+    run: Run,
+    config: RunConfig,
+    data: PreparedData,
+    plan: TrainingPlan,
+    outcome: Outcome,
+    observer: TrainingObserver,
 ) -> Result | None:
     started = run.spent_rounds()
     if config.privacy.reproducible:  # a repeated round released the same numbers again
@@ -162,8 +167,8 @@ def _finish(
     model = initial_model(config, len(plan.label_names))
     assign(model, outcome.vector)
     asked = (plan.label_names, config.evaluation, config.training.seed)
-    results = assess(model, data.test, *asked)
-    groups = assess_groups(model, data.test, *asked)
+    results = assess(model, data.test, *asked, progress=observer.stage)
+    groups = assess_groups(model, data.test, *asked, progress=observer.stage)
     write_json(run.path / "metrics.json", _metrics(config, outcome.rounds, results, groups))
     run.save_model(model)
     run.record("finished", rounds=outcome.rounds)
