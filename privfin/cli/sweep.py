@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from privfin.comparison.results import Comparison
-    from privfin.federation.sweep import Outcome, Sweep
+    from privfin.federation.sweep import Outcome
+    from privfin.federation.sweep_plan import Sweep
 
 EPILOG = """Examples:
 
@@ -67,7 +68,8 @@ def sweep(
 ) -> None:
     """Train every combination of budget, imputer and seed, and plot what privacy costs."""
     from privfin.cli.display import plain_console
-    from privfin.federation.sweep import check_same_sweep, check_sweep, present_states
+    from privfin.federation.sweep import present_states
+    from privfin.federation.sweep_plan import check_same_sweep, check_sweep
 
     overrides = [parse_override(text) for text in set_ or []]
     if data_root is not None:
@@ -100,7 +102,7 @@ def _sweep(
     imputer: str | None,
     seeds: int,
 ) -> Sweep:
-    from privfin.federation.sweep import Sweep
+    from privfin.federation.sweep_plan import Sweep
 
     epsilons = None if epsilon is None else _epsilons(epsilon)
     imputers = None if imputer is None else _imputers(imputer)

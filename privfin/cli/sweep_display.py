@@ -13,7 +13,8 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from privfin.federation.plan import TrainingPlan
-    from privfin.federation.sweep import Combination, State
+    from privfin.federation.sweep import State
+    from privfin.federation.sweep_plan import Combination
 
 
 def human_time(seconds: float) -> str:
