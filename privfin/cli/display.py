@@ -34,6 +34,11 @@ def human_epsilon(value: float) -> str:
     return "inf" if value == float("inf") else f"{-(-value * 100 // 1) / 100:.2f}"
 
 
+def columns_that_fit(names: Sequence[str], at_once: int) -> list[Sequence[str]]:
+    """Names of columns in parts, one table each, so that 80 columns of text are enough."""
+    return [names[start : start + at_once] for start in range(0, len(names), at_once)]
+
+
 def plain_console(stderr: bool = False) -> Console:
     """Where people read: standard output, or standard error beside JSON."""
     console = Console(stderr=stderr)

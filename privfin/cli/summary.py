@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from privfin.cli.display import human_bytes, human_epsilon
+from privfin.cli.display import columns_that_fit, human_bytes, human_epsilon
 from privfin.config import RunConfig
 from privfin.evaluation.cells import CellResult
 from privfin.evaluation.groups import Groups
@@ -166,23 +166,30 @@ def print_result(
 
 def print_groups(console: Console, cells: Sequence[str], groups: Groups) -> None:
     """Macro AUROC of each group per cell."""
-    table = Table(title="Macro AUROC by group of held-out patients", title_justify="left")
-    table.add_column("by")
-    table.add_column("group", overflow="fold")
-    for name in cells:
-        table.add_column(name, justify="right")
-    hidden = ""
-    for by, of_kind in groups.items():
-        for at, (name, group) in enumerate(of_kind.items()):
-            shown = [
-                _number(group.cells[cell].macro_auroc) if cell in group.cells else "-"
-                for cell in cells
-            ]
-            table.add_row(by if at == 0 else "", name, *shown, end_section=at == len(of_kind) - 1)
-            hidden = next(iter(group.left_out.values()), hidden)
-    console.print(table)
+    for part in columns_that_fit(cells, 4):
+        table = Table(title="Macro AUROC by group of held-out patients", title_justify="left")
+        table.add_column("by")
+        table.add_column("group", overflow="fold")
+        for name in part:
+            table.add_column(name, justify="right")
+        for by, of_kind in groups.items():
+            for at, (name, group) in enumerate(of_kind.items()):
+                shown = [
+                    _number(group.cells[cell].macro_auroc) if cell in group.cells else "-"
+                    for cell in part
+                ]
+                last = at == len(of_kind) - 1
+                table.add_row("" if at else by, name, *shown, end_section=last)
+        console.print(table)
+    hidden = {
+        reason
+        for of_kind in groups.values()
+        for group in of_kind.values()
+        for reason in group.left_out.values()
+    }
     if hidden:
-        console.print(f"- stands for {hidden}, or no label with both classes", highlight=False)
+        reasons = ", ".join(sorted(hidden))
+        console.print(f"- stands for {reasons}, or no label with both classes", highlight=False)
 
 
 def _number(value: float | None) -> str:

@@ -250,29 +250,30 @@ def _print_results(console: Console, every: Comparison, shown: Comparison) -> No
     from rich.table import Table
 
     from privfin.cli.compare import print_pairs
+    from privfin.cli.display import columns_that_fit
     from privfin.comparison.words import number
 
-    table = Table(title="Macro AUROC on held-out patients, mean ± sd", title_justify="left")
-    table.add_column("imputer", overflow="fold")
-    table.add_column("epsilon", justify="right")
-    for name in every.cells:
-        table.add_column(name, justify="right")
-    table.add_column("runs", justify="right")
-    with_sd = len(every.cells) <= 3  # more columns would not fit
-    for setting in every.settings:
-        options = setting.runs[0].options
-        figures = []
-        for name in every.cells:
-            summary = every.summaries[setting.name][name]
-            has_sd = with_sd and not math.isnan(summary.sd)
-            figures.append(number(summary.mean) + (f" ± {summary.sd:.3f}" if has_sd else ""))
-        table.add_row(
-            str(options["model.imputer"]),
-            f"{float(options['privacy.epsilon']):g}",
-            *figures,
-            f"{len(setting.runs)}",
-        )
-    console.print(table)
+    for part in columns_that_fit(every.cells, 3):
+        table = Table(title="Macro AUROC on held-out patients, mean ± sd", title_justify="left")
+        table.add_column("imputer", overflow="fold")
+        table.add_column("epsilon", justify="right")
+        for name in part:
+            table.add_column(name, justify="right")
+        table.add_column("runs", justify="right")
+        for setting in every.settings:
+            options = setting.runs[0].options
+            figures = []
+            for name in part:
+                summary = every.summaries[setting.name][name]
+                sd = "" if math.isnan(summary.sd) else f" ± {summary.sd:.3f}"
+                figures.append(number(summary.mean) + sd)
+            table.add_row(
+                str(options["model.imputer"]),
+                f"{float(options['privacy.epsilon']):g}",
+                *figures,
+                f"{len(setting.runs)}",
+            )
+        console.print(table)
     print_pairs(console, shown)
     for claim in _claims(every):
         console.print(f"!!! {claim} !!!", style="bold red", highlight=False)

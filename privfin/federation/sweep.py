@@ -122,6 +122,9 @@ def run_sweep(
             if should_stop():
                 outcome.was_stopped = True
                 break
+            # Written first: a run that is cut off here must not count as one that never began.
+            outcome.states[one.name] = "interrupted"
+            write_state(sweep, folder, outcome)
             try:
                 state = _run_one(sweep, folder, one, source, observer, should_stop)
             except Exception as error:

@@ -163,6 +163,9 @@ def test_a_crash_is_counted_and_never_overspends(
         said = privfin(*words)
     assert said.code == 130
     assert "run the same command again" in said.err
+    kept = json.loads(Path("s/sweep.json").read_text())
+    assert kept["runs"][0]["state"] == "interrupted"
+    assert "1 private runs so far, together epsilon 8" in kept["not_covered"]
     again = privfin(*words)
     assert again.code == 0, again.err
     name = "zero-eps8-seed0"
