@@ -102,6 +102,7 @@ class TrainingDisplay:
                 self._task = None
         if not self._terminal:
             return
+        self._current = ""
         if self._task is None:
             self._task = self._progress.add_task(name, total=total)
         self._progress.update(self._task, completed=done, total=total)
