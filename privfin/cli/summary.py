@@ -165,31 +165,36 @@ def print_result(
 
 
 def print_groups(console: Console, cells: Sequence[str], groups: Groups) -> None:
-    """Macro AUROC of each group per cell."""
-    for part in columns_that_fit(cells, 4):
+    """Macro AUROC of each group per cell; groups that are too small are named below the table."""
+    shown = {
+        by: {name: group for name, group in of_kind.items() if group.cells}
+        for by, of_kind in groups.items()
+    }
+    for part in columns_that_fit(cells, 4) if any(shown.values()) else ():
         table = Table(title="Macro AUROC by group of held-out patients", title_justify="left")
         table.add_column("by")
         table.add_column("group", overflow="fold")
         for name in part:
             table.add_column(name, justify="right")
-        for by, of_kind in groups.items():
+        for by, of_kind in shown.items():
             for at, (name, group) in enumerate(of_kind.items()):
-                shown = [
+                figures = [
                     _number(group.cells[cell].macro_auroc) if cell in group.cells else "-"
                     for cell in part
                 ]
                 last = at == len(of_kind) - 1
-                table.add_row("" if at else by, name, *shown, end_section=last)
+                table.add_row("" if at else by, name, *figures, end_section=last)
         console.print(table)
-    hidden = {
-        reason
-        for of_kind in groups.values()
-        for group in of_kind.values()
-        for reason in group.left_out.values()
-    }
-    if hidden:
-        reasons = ", ".join(sorted(hidden))
-        console.print(f"- stands for {reasons}, or no label with both classes", highlight=False)
+    hidden: dict[str, list[str]] = {}
+    for by, of_kind in groups.items():
+        for name, group in of_kind.items():
+            if not group.cells:
+                reason = next(iter(group.left_out.values()), "no record in any cell")
+                hidden.setdefault(reason, []).append(f"{by} {name}")
+    for reason, names in hidden.items():
+        console.print(
+            f"Groups not shown ({reason}): {', '.join(names)}", highlight=False, markup=False
+        )
 
 
 def _number(value: float | None) -> str:
