@@ -34,6 +34,11 @@ def human_epsilon(value: float) -> str:
     return "inf" if value == float("inf") else f"{-(-value * 100 // 1) / 100:.2f}"
 
 
+def columns_that_fit(names: Sequence[str], at_once: int) -> list[Sequence[str]]:
+    """Names of columns in parts, one table each, so that 80 columns of text are enough."""
+    return [names[start : start + at_once] for start in range(0, len(names), at_once)]
+
+
 def plain_console(stderr: bool = False) -> Console:
     """Where people read: standard output, or standard error beside JSON."""
     console = Console(stderr=stderr)
@@ -87,7 +92,7 @@ class TrainingDisplay:
             self._live.stop()
 
     def stage(self, name: str, done: int, total: int) -> None:
-        """Progress of getting the data ready."""
+        """See ``TrainingObserver``."""
         if name != self._stage:
             self._stage, self._stage_start = name, time.monotonic()
             if not self._terminal:
@@ -97,6 +102,7 @@ class TrainingDisplay:
                 self._task = None
         if not self._terminal:
             return
+        self._current = ""
         if self._task is None:
             self._task = self._progress.add_task(name, total=total)
         self._progress.update(self._task, completed=done, total=total)

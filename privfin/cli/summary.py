@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from privfin.cli.display import human_bytes, human_epsilon
+from privfin.cli.display import columns_that_fit, human_bytes, human_epsilon
 from privfin.config import RunConfig
 from privfin.evaluation.cells import CellResult
 from privfin.evaluation.groups import Groups
@@ -17,7 +17,6 @@ from privfin.federation.plan import SitePlan, TrainingPlan
 from privfin.federation.statement import claim, narrow_segments
 
 #: Cells that fit beside each other in the table of groups.
-_MOST_COLUMNS = 4
 
 
 def warn_if_not_private(console: Console, config: RunConfig) -> None:
@@ -270,29 +269,36 @@ def _example_inputs(config: RunConfig) -> str:
 
 
 def print_groups(console: Console, cells: Sequence[str], groups: Groups) -> None:
-    """Macro AUROC of each group per cell; of many cells, those of all and of single modalities."""
-    left_out = len(cells) > _MOST_COLUMNS
-    if left_out:
-        cells = [name for name in cells if " + " not in name]
-    table = Table(title="Macro AUROC by group of held-out patients", title_justify="left")
-    table.add_column("by")
-    table.add_column("group", overflow="fold")
-    for name in cells:
-        table.add_column(name, justify="right")
-    hidden = ""
+    """Macro AUROC of each group per cell; groups that are too small are named below the table."""
+    shown = {
+        by: {name: group for name, group in of_kind.items() if group.cells}
+        for by, of_kind in groups.items()
+    }
+    for part in columns_that_fit(cells, 4) if any(shown.values()) else ():
+        table = Table(title="Macro AUROC by group of held-out patients", title_justify="left")
+        table.add_column("by")
+        table.add_column("group", overflow="fold")
+        for name in part:
+            table.add_column(name, justify="right")
+        for by, of_kind in shown.items():
+            for at, (name, group) in enumerate(of_kind.items()):
+                figures = [
+                    _number(group.cells[cell].macro_auroc) if cell in group.cells else "-"
+                    for cell in part
+                ]
+                last = at == len(of_kind) - 1
+                table.add_row("" if at else by, name, *figures, end_section=last)
+        console.print(table)
+    hidden: dict[str, list[str]] = {}
     for by, of_kind in groups.items():
-        for at, (name, group) in enumerate(of_kind.items()):
-            shown = [
-                _number(group.cells[cell].macro_auroc) if cell in group.cells else "-"
-                for cell in cells
-            ]
-            table.add_row(by if at == 0 else "", name, *shown, end_section=at == len(of_kind) - 1)
-            hidden = next(iter(group.left_out.values()), hidden)
-    console.print(table)
-    if hidden:
-        console.print(f"- stands for {hidden}, or no label with both classes", highlight=False)
-    if left_out:
-        console.print("Other combinations of modalities: metrics.json", highlight=False)
+        for name, group in of_kind.items():
+            if not group.cells:
+                reason = next(iter(group.left_out.values()), "no record in any cell")
+                hidden.setdefault(reason, []).append(f"{by} {name}")
+    for reason, names in hidden.items():
+        console.print(
+            f"Groups not shown ({reason}): {', '.join(names)}", highlight=False, markup=False
+        )
 
 
 def _number(value: float | None) -> str:

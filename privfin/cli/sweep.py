@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from privfin.comparison.results import Comparison
-    from privfin.federation.sweep import Outcome, Sweep
+    from privfin.federation.sweep import Outcome
+    from privfin.federation.sweep_plan import Sweep
 
 EPILOG = """Examples:
 
@@ -67,7 +68,8 @@ def sweep(
 ) -> None:
     """Train every combination of budget, imputer and seed, and plot what privacy costs."""
     from privfin.cli.display import plain_console
-    from privfin.federation.sweep import check_same_sweep, check_sweep, present_states
+    from privfin.federation.sweep import present_states
+    from privfin.federation.sweep_plan import check_same_sweep, check_sweep
 
     overrides = [parse_override(text) for text in set_ or []]
     if data_root is not None:
@@ -76,11 +78,12 @@ def sweep(
     shown = _cell(asked.base, cell)
     folder = out or Path("runs") / f"sweep-{config.stem if config else 'quick'}"
     check_same_sweep(asked, folder)
-    check_sweep(asked)
+    console = plain_console(as_json)
+    with console.status("planning the runs"):
+        check_sweep(asked)
     if dry_run:
         _show_runs(asked, folder, present_states(asked, folder), as_json)
         return
-    console = plain_console(as_json)
     outcome = _work(asked, folder, console)
     content = _report(console, asked, folder, outcome, shown)
     if as_json:
@@ -99,7 +102,7 @@ def _sweep(
     imputer: str | None,
     seeds: int,
 ) -> Sweep:
-    from privfin.federation.sweep import Sweep
+    from privfin.federation.sweep_plan import Sweep
 
     epsilons = None if epsilon is None else _epsilons(epsilon)
     imputers = None if imputer is None else _imputers(imputer)
@@ -247,29 +250,30 @@ def _print_results(console: Console, every: Comparison, shown: Comparison) -> No
     from rich.table import Table
 
     from privfin.cli.compare import print_pairs
+    from privfin.cli.display import columns_that_fit
     from privfin.comparison.words import number
 
-    table = Table(title="Macro AUROC on held-out patients, mean ± sd", title_justify="left")
-    table.add_column("imputer", overflow="fold")
-    table.add_column("epsilon", justify="right")
-    for name in every.cells:
-        table.add_column(name, justify="right")
-    table.add_column("runs", justify="right")
-    with_sd = len(every.cells) <= 3  # more columns would not fit
-    for setting in every.settings:
-        options = setting.runs[0].options
-        figures = []
-        for name in every.cells:
-            summary = every.summaries[setting.name][name]
-            has_sd = with_sd and not math.isnan(summary.sd)
-            figures.append(number(summary.mean) + (f" ± {summary.sd:.3f}" if has_sd else ""))
-        table.add_row(
-            str(options["model.imputer"]),
-            f"{float(options['privacy.epsilon']):g}",
-            *figures,
-            f"{len(setting.runs)}",
-        )
-    console.print(table)
+    for part in columns_that_fit(every.cells, 3):
+        table = Table(title="Macro AUROC on held-out patients, mean ± sd", title_justify="left")
+        table.add_column("imputer", overflow="fold")
+        table.add_column("epsilon", justify="right")
+        for name in part:
+            table.add_column(name, justify="right")
+        table.add_column("runs", justify="right")
+        for setting in every.settings:
+            options = setting.runs[0].options
+            figures = []
+            for name in part:
+                summary = every.summaries[setting.name][name]
+                sd = "" if math.isnan(summary.sd) else f" ± {summary.sd:.3f}"
+                figures.append(number(summary.mean) + sd)
+            table.add_row(
+                str(options["model.imputer"]),
+                f"{float(options['privacy.epsilon']):g}",
+                *figures,
+                f"{len(setting.runs)}",
+            )
+        console.print(table)
     print_pairs(console, shown)
     for claim in _claims(every):
         console.print(f"!!! {claim} !!!", style="bold red", highlight=False)

@@ -13,7 +13,8 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from privfin.federation.plan import TrainingPlan
-    from privfin.federation.sweep import Combination, State
+    from privfin.federation.sweep import State
+    from privfin.federation.sweep_plan import Combination
 
 
 def human_time(seconds: float) -> str:
@@ -49,6 +50,7 @@ class SweepDisplay:
         self._of_run = 0.0
         self._rounds = 1
         self._current = ""
+        self._is_running = False
 
     def __enter__(self) -> SweepDisplay:
         if self._terminal:
@@ -65,9 +67,9 @@ class SweepDisplay:
             self._live.stop()
 
     def stage(self, name: str, done: int, total: int) -> None:
-        """See ``SweepObserver``."""
+        """See ``TrainingObserver``."""
         self._show(f"{name} {done}/{total}")
-        if not self._terminal and done == 0:
+        if not self._terminal and done == 0 and not self._is_running:
             self.note(f"{name} ...")
 
     def sweep_started(self, waiting: int, total: int) -> None:
@@ -78,6 +80,7 @@ class SweepDisplay:
     def run_started(self, one: Combination, plan: TrainingPlan, first: int) -> None:
         """See ``SweepObserver``."""
         self._number += 1
+        self._is_running = True
         self._rounds, self._of_run = plan.rounds, 0.0
         self._waiting -= first / plan.rounds
         self._run_begun = time.monotonic()
@@ -107,6 +110,7 @@ class SweepDisplay:
 
     def run_ended(self, one: Combination, state: State, reason: str) -> None:
         """See ``SweepObserver``."""
+        self._is_running = False
         took = human_time(time.monotonic() - self._run_begun)
         if state == "failed":
             # What it had still to do will not be done now.

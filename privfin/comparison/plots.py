@@ -14,9 +14,8 @@ from privfin.comparison.results import Comparison, Summary
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_NAME_WIDTH = 30
+_NAME_WIDTH = 34
 _COLUMNS = 3
-_LEVEL = "NOT PRIVATE (epsilon inf)"
 
 
 def forest(comparison: Comparison) -> Figure:
@@ -27,7 +26,7 @@ def forest(comparison: Comparison) -> Figure:
 
     settings, cells = comparison.settings, comparison.cells
     names = [
-        textwrap.fill(s.name if s.is_private else f"{s.name} (NOT PRIVATE)", _NAME_WIDTH)
+        textwrap.fill(s.name, _NAME_WIDTH) + ("" if s.is_private else "\n(NOT PRIVATE)")
         for s in settings
     ]
     lines = sum(name.count("\n") + 1.6 for name in names)
@@ -117,95 +116,91 @@ def frontier(
 ) -> Figure:
     """What privacy costs: the metric against epsilon on a log scale, one line an imputer.
 
-    The level without privacy is a horizontal line, in a band of one sd when there are seeds.
-    ``warning`` is put above, say that the budgets were not kept in test mode.
+    The level without privacy is a dotted line over the whole width, with a hollow mark and its
+    error bar at ``inf``, to the right of all budgets. ``warning`` is put above, say that the
+    budgets were not kept in test mode.
     """
     prepare_matplotlib()
     import matplotlib
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter, NullLocator
 
-    budgets = sorted({epsilon for line in lines for epsilon in line.private})
+    budgets = sorted({epsilon for line in lines for epsilon in line.private}) or [1.0]
+    # One more step to the right, as wide as the others are on average.
+    step = (budgets[-1] / budgets[0]) ** (1 / (len(budgets) - 1)) if len(budgets) > 1 else 3.0
+    infinity = budgets[-1] * step
+    has_level = any(line.without is not None and line.without.n for line in lines)
+    right = infinity if has_level else budgets[-1]
+    # Lines are set a little apart, so that error bars at one epsilon do not hide each other.
+    apart = 0.014 * max(0.5, math.log(right / budgets[0]))
     with matplotlib.rc_context(style()):
         figure = Figure(figsize=(7.2, 4.5), layout="constrained")
         axis = figure.subplots()
-        # Lines are set a little apart, so that error bars at one epsilon do not hide each other.
-        apart = 0.012 * max(1.0, math.log(budgets[-1] / budgets[0])) if budgets else 0.0
+        axis.set_xscale("log")
         for place, line in enumerate(lines):
-            colour = PALETTE[place % len(PALETTE)]
-            dash = DASHES[place % len(DASHES)]
             shift = math.exp(apart * (place - (len(lines) - 1) / 2))
-            points = [(e, s) for e, s in sorted(line.private.items()) if s.n]
-            if points:
-                axis.plot(
-                    [epsilon * shift for epsilon, _ in points],
-                    [summary.mean for _, summary in points],
-                    dash,
-                    color=colour,
-                    marker=MARKERS[place % len(MARKERS)],
-                    markersize=6,
-                    linewidth=1.7,
-                    label=line.name,
-                )
-            for epsilon, summary in points:
-                _bar(
-                    axis,
-                    epsilon * shift,
-                    summary.mean,
-                    summary,
-                    colour=colour,
-                    face=colour,
-                    across=False,
-                    marker=MARKERS[place % len(MARKERS)],
-                )
-            if line.without is not None and line.without.n:
-                low, high = line.without.reach
-                if not math.isnan(low):
-                    axis.axhspan(low, high, color=colour, alpha=0.13, linewidth=0)
-                axis.axhline(
-                    line.without.mean,
-                    color=colour,
-                    linewidth=1.1,
-                    linestyle=(0, (1, 1.5)),
-                    label=f"{line.name}, {_LEVEL}",
-                )
-        if budgets:
-            axis.set_xscale("log")
-            axis.set_xticks(budgets, [f"{epsilon:g}" for epsilon in budgets])
-            axis.xaxis.set_minor_locator(NullLocator())
-            axis.xaxis.set_minor_formatter(NullFormatter())
-            axis.set_xlim(budgets[0] / 1.35, budgets[-1] * 1.35)
-            axis.set_xlabel("privacy budget epsilon (log scale; smaller is more private)")
-        else:
-            axis.set_xticks([])
-            axis.set_xlabel("no private run in this sweep")
+            _frontier_line(axis, line, place, shift, infinity)
+        _frontier_axis(axis, lines, budgets, infinity if has_level else None)
+        axis.set_xlim(budgets[0] / step**0.3, right * step**0.3)
         axis.margins(y=0.12)
         axis.set_ylabel(f"{metric_name}, {cell}")
-        # Lines first, levels after them: in two columns each line has its level beside it.
-        drawn = sorted(zip(*axis.get_legend_handles_labels(), strict=True), key=_is_level)
-        if drawn:
+        handles, names = axis.get_legend_handles_labels()
+        if handles:
             figure.legend(
-                *zip(*drawn, strict=True),
-                loc="outside lower center",
-                ncols=2 if any(map(_is_level, drawn)) else 3,
-                frameon=False,
-                fontsize=9,
+                handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize=9
             )
-        caption = "\n".join(filter(None, [warning, _frontier_caption(lines)]))
+        caption = "\n".join(filter(None, [warning, _frontier_caption(lines, has_level)]))
         figure.suptitle(caption, fontsize=9, color=INK)
     return figure
 
 
-def _is_level(drawn: tuple[Any, str]) -> bool:
-    return drawn[1].endswith(_LEVEL)
+def _frontier_line(
+    axis: Any, line: FrontierLine, place: int, shift: float, infinity: float
+) -> None:
+    colour, marker = PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)]
+    points = [(epsilon * shift, s) for epsilon, s in sorted(line.private.items()) if s.n]
+    axis.plot(
+        [x for x, _ in points],
+        [summary.mean for _, summary in points],
+        DASHES[place % len(DASHES)],
+        color=colour,
+        marker=marker,
+        markersize=6,
+        linewidth=1.7,
+        label=line.name,
+    )
+    look: dict[str, Any] = {"colour": colour, "marker": marker, "across": False}
+    for x, summary in points:
+        _bar(axis, x, summary.mean, summary, face=colour, **look)
+    if line.without is not None and line.without.n:
+        level = line.without
+        axis.axhline(level.mean, color=colour, linewidth=1.1, linestyle=(0, (1, 1.5)))
+        _bar(axis, infinity * shift, level.mean, level, face="white", **look)
 
 
-def _frontier_caption(lines: Sequence[FrontierLine]) -> str:
+def _frontier_axis(
+    axis: Any, lines: Sequence[FrontierLine], budgets: Sequence[float], infinity: float | None
+) -> None:
+    """Ticks at the budgets, and at ``inf`` beyond a dashed line, where the scale ends."""
+    from matplotlib.ticker import NullFormatter, NullLocator
+
+    ticks = {epsilon: f"{epsilon:g}" for epsilon in budgets if any(x.private for x in lines)}
+    if infinity is not None:
+        ticks[infinity] = "inf\n(NOT PRIVATE)"
+        axis.axvline(math.sqrt(budgets[-1] * infinity), color=INK, linewidth=0.7, linestyle="--")
+    axis.set_xticks(list(ticks), list(ticks.values()))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_xlabel("privacy budget epsilon (log scale; smaller is more private)")
+
+
+def _frontier_caption(lines: Sequence[FrontierLine], has_level: bool) -> str:
     summaries = [s for line in lines for s in (*line.private.values(), line.without) if s]
     counts = sorted({summary.n for summary in summaries if summary.n})
-    if counts == [1]:
-        return "one seed; bars and bands: bootstrap interval over held-out patients"
     if not counts:
         return "no finished run"
-    seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"means over {seeds} seeds; bars and bands: ± 1 sd"
+    if counts == [1]:
+        said = "one seed; bars: bootstrap interval over held-out patients"
+    else:
+        seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        said = f"means over {seeds} seeds; bars: ± 1 sd"
+    return said + ("; dotted: level without privacy" if has_level else "")

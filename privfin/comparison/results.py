@@ -243,9 +243,14 @@ def _notices(settings: Sequence[Setting]) -> list[str]:
             "single runs were measured on different held-out patients or inputs: their figures "
             "are not about the same test set"
         )
+    if len({run.confidence for run in runs}) > 1:
+        found.append("the runs' intervals are at different levels (evaluation.confidence)")
     for name in sorted({key for run in runs for key in run.versions}):
         if len({run.versions.get(name) for run in runs}) > 1:
-            found.append(f"the runs were made with different versions of {name}")
+            found.append(
+                "the runs were made with different "
+                + ("revisions of the code" if name == "code" else f"versions of {name}")
+            )
     return found
 
 

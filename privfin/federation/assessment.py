@@ -14,7 +14,7 @@ from torch import Tensor
 from privfin.config import EvaluationConfig
 from privfin.evaluation.cells import CellResult, evaluate_cell
 from privfin.evaluation.groups import GroupResult, Groups, group_names, in_order
-from privfin.federation.prepare import TestData
+from privfin.federation.prepare import Progress, TestData, silent
 from privfin.models.multimodal import Batch, MultimodalModel, masked_bce
 
 _ROWS = 512
@@ -70,6 +70,7 @@ def assess(
     label_names: Sequence[str],
     config: EvaluationConfig,
     seed: int,
+    progress: Progress = silent,
 ) -> dict[str, CellResult]:
     """Results per availability cell. A cell without records is left out.
 
@@ -77,10 +78,12 @@ def assess(
     taken away from them. Where ``missingness.test`` took inputs away before that, :data:`AS_IS`
     is every held-out record with what it still has.
     """
-    return {
-        name: _evaluate(scored, label_names, config, seed)
-        for name, scored in _score_cells(model, test)
-    }
+    results: dict[str, CellResult] = {}
+    total = len(cells(tuple(test.batch.inputs)))
+    for name, scored in _score_cells(model, test):
+        progress("measuring on held-out patients", len(results), total)
+        results[name] = _evaluate(scored, label_names, config, seed)
+    return results
 
 
 def assess_groups(
@@ -89,6 +92,7 @@ def assess_groups(
     label_names: Sequence[str],
     config: EvaluationConfig,
     seed: int,
+    progress: Progress = silent,
 ) -> Groups:
     """Results by sex, age band and source, each through all availability cells.
 
@@ -101,10 +105,12 @@ def assess_groups(
         return {}
     cells_scored = list(_score_cells(model, test))
     results: Groups = {}
+    total = sum(len(set(names)) for names in by_kind.values())
     for by, names in by_kind.items():
         of_record = np.array(names)
         results[by] = {}
         for group in in_order(by, names, bands):
+            progress("measuring groups", sum(map(len, results.values())), total)
             shown, left_out = {}, {}
             for cell, scored in cells_scored:
                 part = scored.of_records(of_record == group)

@@ -49,6 +49,10 @@ class TrainingObserver(Protocol):
         """The ``number``-th of ``rounds`` models is measured on the validation patients."""
         ...
 
+    def stage(self, name: str, done: int, total: int) -> None:
+        """Work before or after training: ``done`` of ``total`` steps of it."""
+        ...
+
 
 class SilentObserver:
     """Shows nothing."""
@@ -63,6 +67,9 @@ class SilentObserver:
         """Do nothing."""
 
     def choosing_round(self, number: int, rounds: int) -> None:
+        """Do nothing."""
+
+    def stage(self, name: str, done: int, total: int) -> None:
         """Do nothing."""
 
 

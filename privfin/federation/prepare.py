@@ -73,12 +73,12 @@ class PreparedData:
     validation: TestData | None = None
 
 
-def _silent(stage: str, done: int, total: int) -> None:
-    pass
+def silent(stage: str, done: int, total: int) -> None:
+    """Show nothing."""
 
 
 def prepare(
-    config: RunConfig, progress: Progress = _silent, cache: FeatureCache | None = None
+    config: RunConfig, progress: Progress = silent, cache: FeatureCache | None = None
 ) -> PreparedData:
     """Load, split, deal to sites and encode.
 

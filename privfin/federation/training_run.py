@@ -161,7 +161,7 @@ def complete_run(
             is_done = fine_tune(
                 config, plan, data, run, outcome.vector, observer=watcher, should_stop=should_stop
             )
-        return _finish(run, config, data, plan, outcome, is_done, chosen)
+        return _finish(run, config, data, plan, outcome, is_done, chosen, watcher)
 
 
 def _finish(
@@ -172,6 +172,7 @@ def _finish(
     outcome: Outcome,
     is_done: bool,
     chosen: ChosenRound | None,
+    observer: TrainingObserver,
 ) -> Result | None:
     started, tuned = run.spent_rounds(), run.fine_tunings()
     if config.privacy.reproducible:  # what is repeated releases the same numbers again
@@ -186,8 +187,8 @@ def _finish(
     model.use_public(data.public)
     assign(model, outcome.vector)
     asked = (plan.label_names, config.evaluation, config.training.seed)
-    results = assess(model, data.test, *asked)
-    groups = assess_groups(model, data.test, *asked)
+    results = assess(model, data.test, *asked, progress=observer.stage)
+    groups = assess_groups(model, data.test, *asked, progress=observer.stage)
     metrics = _metrics(config, outcome.rounds, results, groups)
     if chosen is not None:
         metrics["chosen_by"] = chosen.describe(outcome.rounds)

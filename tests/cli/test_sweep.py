@@ -92,6 +92,21 @@ def test_a_sweep_makes_ordinary_runs_and_ends_in_a_frontier(
     assert privfin("compare", "s/fin-eps8-seed0", "s/zero-eps8-seed0").code == 0
 
 
+def test_a_run_of_a_sweep_is_what_train_makes_of_the_same_options(
+    privfin: Any, folder: Path, words: list[str]
+) -> None:
+    """In test mode to the last bit, although it shares its data with the run before it."""
+    test_mode = ["--set", "privacy.reproducible=true"]
+    assert privfin(*words, *test_mode, "--epsilon", "8").code == 0
+    options = words[1 : words.index("--epsilon")]
+    alone = ["--epsilon", "8", "--imputer", "zero", "--out", "alone"]
+    assert privfin("train", *options, *test_mode, *alone).code == 0
+    in_sweep = folder / "s" / "zero-eps8-seed0"
+    for name in ("model.safetensors", "metrics.json", "privacy.json"):
+        assert (in_sweep / name).read_bytes() == (folder / "alone" / name).read_bytes(), name
+    assert "test mode" in Path("s/frontier.svg").read_text()
+
+
 def test_an_interrupted_sweep_goes_on_with_the_checkpoint(
     privfin: Any, folder: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +163,9 @@ def test_a_crash_is_counted_and_never_overspends(
         said = privfin(*words)
     assert said.code == 130
     assert "run the same command again" in said.err
+    kept = json.loads(Path("s/sweep.json").read_text())
+    assert kept["runs"][0]["state"] == "interrupted"
+    assert "1 private runs so far, together epsilon 8" in kept["not_covered"]
     again = privfin(*words)
     assert again.code == 0, again.err
     name = "zero-eps8-seed0"

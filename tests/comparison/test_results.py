@@ -103,6 +103,11 @@ def test_a_single_run_keeps_its_own_interval(make_run: Any) -> None:
     assert found.differences == {"model.width": {"8": ["a"], "16": ["b"]}}
 
 
+def test_intervals_at_different_levels_are_said(make_run: Any) -> None:
+    runs = load_finished([make_run("a"), make_run("b", evaluation__confidence=0.9)])
+    assert any("different levels" in notice for notice in compare_runs(runs).notices)
+
+
 def test_a_metric_that_is_not_defined_is_left_out(make_run: Any) -> None:
     paths = seeds(make_run, "fin", FIN[:3])
     paths += [make_run("x", auroc=None, model__imputer="fin", training__seed=7)]

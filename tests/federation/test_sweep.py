@@ -13,7 +13,8 @@ import torch
 from privfin.config import RunConfig
 from privfin.errors import PlanError
 from privfin.federation.prepare import PreparedData, check_declared, data_key
-from privfin.federation.sweep import Combination, Outcome, Sweep, spent_in_sum
+from privfin.federation.sweep import Outcome, spent_in_sum
+from privfin.federation.sweep_plan import Combination, Sweep
 
 Tiny = Callable[..., RunConfig]
 
