@@ -16,8 +16,6 @@ from privfin.evaluation.groups import Groups
 from privfin.federation.plan import SitePlan, TrainingPlan
 from privfin.federation.statement import claim, narrow_segments
 
-#: Cells that fit beside each other in the table of groups.
-
 
 def warn_if_not_private(console: Console, config: RunConfig) -> None:
     """Say loudly when a run gives no guarantee."""
