@@ -258,6 +258,19 @@ def test_a_file_lists_the_modalities_it_uses(tmp_path):
     assert config.modalities["image"].order == 2
 
 
+def test_ranges_count_in_the_digest_but_not_the_order_they_are_written_in():
+    """Parameters are laid out by the columns' names, so two orders are one model."""
+
+    def digest(ranges: dict) -> str:
+        table = {"encoder": "values", "kind": "tabular", "ranges": ranges}
+        return parse_config({"modalities": {"labs": table}}, "here").digest()
+
+    first = digest({"age": [0, 100], "sex": [0, 1]})
+    assert first == digest({"sex": [0, 1], "age": [0, 100]})
+    assert first != digest({"age": [0, 120], "sex": [0, 1]})
+    assert first != digest({"age": [0, 100]})
+
+
 def test_a_configuration_cannot_change_once_read():
     config = RunConfig()
     with pytest.raises(Exception, match="frozen"):
@@ -388,6 +401,22 @@ def test_the_digest_does_not_depend_on_where_the_data_lie():
     here = load_config(None, [("data.root", "/here")])
     there = load_config(None, [("data.root", "/there")])
     assert here.digest() == there.digest() == RunConfig().digest()
+
+
+def test_the_digest_does_not_depend_on_where_public_weights_lie():
+    """What is in them is compared by their own digest, which the manifest holds."""
+
+    def at(folder, image="timm:resnet18", text=True):
+        changes = [
+            ("modalities.image.encoder", image),
+            ("modalities.image.weights", f"{folder}/w.safetensors"),
+            ("modalities.text.encoder", f"transformers:{folder}/bert" if text else "hashed-ngrams"),
+        ]
+        return load_config(None, changes).digest()
+
+    assert at("/here") == at("/there")
+    assert at("/here", image="timm:resnet34") != at("/here")
+    assert at("/here", text=False) != at("/here")
 
 
 def test_the_digest_knows_the_order_of_modalities():

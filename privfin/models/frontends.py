@@ -6,12 +6,10 @@ through hashing (Weinberger et al. 2009): a vocabulary would have to be collecte
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import metadata
 
 import numpy as np
 import torch
@@ -19,12 +17,12 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from torch import Tensor
 
 from privfin.config import ModalityConfig
-from privfin.data.records import LoadedInput, RawInput, Record, input_content, load_input
+from privfin.data.records import LoadedInput, Record, load_input
 from privfin.errors import DataError
-from privfin.models.feature_cache import FeatureCache, entry_key
+from privfin.models.feature_cache import FeatureCache
 from privfin.models.frozen import FrozenEncoder, frozen_width, is_frozen, load_frozen
+from privfin.models.known_features import KnownFeatures, is_cached
 from privfin.models.scattering import scattering_features, scattering_width
-from privfin.models.weights import weights_digest
 
 #: Hash buckets of the small transformer's word pieces; 0 is kept for padding.
 WORD_BUCKETS = 2048
@@ -72,6 +70,10 @@ def fixed_width(modality: ModalityConfig) -> int:
     raise ValueError(f"encoder '{modality.encoder}' has no fixed features")
 
 
+def _raise(row: int, error: DataError) -> None:
+    raise error
+
+
 def read_inputs(
     records: Sequence[Record],
     name: str,
@@ -79,7 +81,7 @@ def read_inputs(
     image_size: int,
     *,
     cache: FeatureCache | None = None,
-    unreadable: dict[int, str] | None = None,
+    unreadable: Callable[[int, DataError], None] = _raise,
     advance: Callable[[int], None] = lambda records: None,
 ) -> tuple[Tensor, Tensor]:
     """Front-end tensors of one modality for all records, :data:`CHUNK` records at a time.
@@ -89,9 +91,9 @@ def read_inputs(
         name: the modality.
         modality: its options.
         image_size: side of the images.
-        cache: where features of frozen encoders are kept; other front ends are quicker than it.
-        unreadable: when given, the position and the reason of every record whose input cannot be
-            read are put here and its row stays zero; when None the first one raises.
+        cache: where features are kept, for a front end that :func:`is_cached`.
+        unreadable: called with the position of a record whose input cannot be read, and why. The
+            row stays zero. By default the error is raised.
         advance: called with the number of records that were just done.
 
     Returns:
@@ -104,66 +106,37 @@ def read_inputs(
     transform = frontend(modality, image_size)
     inputs = torch.zeros(len(records), *transform([]).shape[1:])
     present = torch.zeros(len(records), dtype=torch.bool)
-    known = _Known(cache, modality, image_size) if cache and is_frozen(modality) else None
+    known = None
+    if cache is not None and is_cached(modality):
+        known = KnownFeatures(cache, modality, image_size, inputs.shape[1])
     for start in range(0, len(records), CHUNK):
         part = records[start : start + CHUNK]
         rows, raw, keys = [], [], []
         for row, record in enumerate(part, start=start):
             if name not in record.inputs:
                 continue
-            key = known.key(record.inputs[name]) if known else ""
-            found = known.get(key) if known else None
-            if found is not None:
-                inputs[row], present[row] = found, True
-                continue
             try:
-                loaded = load_input(record.inputs[name])
+                key = known.key(record.inputs[name]) if known else ""
+                found = known.get(key) if known else None
+                loaded = load_input(record.inputs[name]) if found is None else None
             except DataError as error:
-                if unreadable is None:
-                    raise
-                unreadable.setdefault(row, str(error))
+                unreadable(row, error)
                 continue
-            rows.append(row)
-            raw.append(loaded)
-            keys.append(key)
+            present[row] = True
+            if found is not None:
+                inputs[row] = found
+            if loaded is not None:
+                rows.append(row)
+                raw.append(loaded)
+                keys.append(key)
         features = transform(raw)
         if not bool(torch.isfinite(features).all()):
             raise DataError(f"modality '{name}' has inputs that are not finite numbers")
         inputs[rows] = features
-        present[rows] = True
         if known:
             known.put(keys, features)
         advance(len(part))
     return inputs, present
-
-
-class _Known:
-    """The features of one frozen encoder in the cache."""
-
-    def __init__(self, cache: FeatureCache, modality: ModalityConfig, image_size: int) -> None:
-        self._cache = cache
-        self._width = fixed_width(modality)
-        family = modality.encoder.partition(":")[0]
-        # Where the weights lie is not part of it, what is in them is.
-        parts = {
-            "encoder": modality.encoder if family == "timm" else family,
-            "weights": weights_digest(modality),
-            "length": modality.length if modality.kind == "text" else image_size,
-            "versions": {name: metadata.version(name) for name in ("privfin", "torch", family)},
-        }
-        self._front_end = json.dumps(parts, sort_keys=True).encode()
-
-    def key(self, raw: RawInput) -> str:
-        kind = b"text" if isinstance(raw, str) else type(raw).__name__.encode()
-        return entry_key([self._front_end, kind, input_content(raw)])
-
-    def get(self, key: str) -> Tensor | None:
-        found = self._cache.get(key, self._width)
-        return None if found is None else torch.from_numpy(found.copy())
-
-    def put(self, keys: Sequence[str], features: Tensor) -> None:
-        for key, feature in zip(keys, features, strict=True):
-            self._cache.put(key, feature.numpy())
 
 
 def _frozen(raw: Sequence[LoadedInput], *, encoder: FrozenEncoder, side: int, kind: str) -> Tensor:
@@ -181,6 +154,8 @@ def _pixels(raw: Sequence[LoadedInput], side: int) -> Tensor:
 
 
 def _standardised(images: Tensor) -> Tensor:
+    if not len(images):
+        return images
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     spread = images.std(dim=(1, 2, 3), keepdim=True, correction=0)
     return (images - mean) / (spread + 1e-2)
