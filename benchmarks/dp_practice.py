@@ -35,7 +35,7 @@ from privfin.data.augment import with_copies
 from privfin.data.medmnist import read_medmnist
 from privfin.data.partition import partition_patients
 from privfin.data.records import Dataset
-from privfin.federation.prepare import encode
+from privfin.federation.encoding import encode
 from privfin.federation.server_optimizer import ServerOptimizer
 from privfin.privacy.calibration import calibrate_noise, sampling_rate
 
