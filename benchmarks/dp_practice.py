@@ -6,11 +6,10 @@ gets its own best of the step sizes tried.
 
 With one label and a linear head, a record's gradient is (p - y) times its features, so a site takes
 a step in one product of matrices. What is measured follows privfin's rules for dealing, sampling,
-copies, clipping, noise, divisor and server optimiser; ``--check`` trains privfin itself beside it.
+copies, clipping, noise, divisor and server optimiser.
 Schedules have been measured here and left out of privfin (docs/decisions/009).
 
-    python benchmarks/dp_practice.py          # writes docs/results/dp-practice.md
-    python benchmarks/dp_practice.py --check  # one run of privfin itself beside it
+    python benchmarks/dp_practice.py  # writes docs/results/dp-practice.md
 """
 
 from __future__ import annotations
@@ -18,10 +17,9 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -235,48 +233,11 @@ def measured(seeds: int) -> str:
     return f"## {parameters} parameters, {seeds} seeds\n\n{table(scores)}"
 
 
-def check(rate: float) -> None:
-    """One run of privfin itself, and the same run of this script."""
-    import tempfile
-
-    from privfin.federation.plan import make_plan
-    from privfin.federation.prepare import prepare
-    from privfin.federation.training_run import complete_run, start_run
-
-    given: list[tuple[str, Any]] = [
-        ("data", settings().data.model_dump()),
-        ("modalities", {"image": settings().modalities["image"].model_dump()}),
-        ("federation.sites", SITES),
-        ("training.rounds", ROUNDS),
-        ("training.local_steps", 1),
-        ("training.batch_size", BATCH),
-        ("training.physical_batch", 128),
-        ("training.learning_rate", rate),
-        ("privacy", {"epsilon": EPSILON, "delta": DELTA, "clip_norm": CLIP, "reproducible": True}),
-        ("crypto.encryption", "none"),
-        ("evaluation.bootstrap", 0),
-    ]
-    config = load_config(None, given)
-    begun = time.process_time()
-    with tempfile.TemporaryDirectory() as folder:
-        data = prepare(config)
-        run = start_run(Path(folder) / "run", config, make_plan(config, data.declarations), data)
-        result = complete_run(run, config, data)
-    assert result is not None
-    theirs = result.cells["image only"].macro_auroc
-    ours = train(BASE, features(), rate, 0)["fifth"]
-    print(f"privfin {theirs:.4f} ({time.process_time() - begun:.0f} CPU s), this script {ours:.4f}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--check", action="store_true", help="one run of privfin itself")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    if chosen.check:
-        check(1.0)
-        return
     text = measured(chosen.seeds)
     page = TARGET.read_text()
     start, end = "<!-- results -->", "<!-- /results -->"
