@@ -339,7 +339,6 @@ CHANGES = [
     ("training.imputation_weight", 0.4),
     ("training.seed", 1),
     ("training.local_epochs", 1.0),
-    ("training.schedule", "cosine"),
     ("training.proximal", 0.1),
     ("training.augmentations", 2),
     ("training.fine_tune_steps", 2),

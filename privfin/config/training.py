@@ -123,9 +123,6 @@ class TrainingConfig(Section):
     momentum: float = Field(
         default=0.0, ge=0, lt=1, description="momentum inside a round, at each site"
     )
-    schedule: Literal["constant", "linear", "cosine"] = Field(
-        default="constant", description="how the step size falls from round to round"
-    )
     proximal: float = Field(
         default=0.0,
         ge=0,

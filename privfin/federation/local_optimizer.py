@@ -1,35 +1,12 @@
-"""How a site turns its (noisy) gradients into steps: the schedule over rounds, and FedProx."""
+"""How a site turns its (noisy) gradients into steps: SGD, and FedProx."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-
-def schedule_factor(
-    kind: Literal["constant", "linear", "cosine"], round_number: int, rounds: int
-) -> float:
-    """What the step size of a round is multiplied by, in (0, 1].
-
-    With r from 1 to R: constant 1; linear 1 - (r - 1) / R; cosine (1 + cos(pi (r - 1) / R)) / 2.
-    Both start at 1, and in the last round there is still a step left. It depends on public
-    numbers only.
-
-    Raises:
-        ValueError: unless 1 <= ``round_number`` <= ``rounds``.
-    """
-    if not 1 <= round_number <= rounds:
-        raise ValueError(f"round {round_number} is not one of {rounds}")
-    passed = (round_number - 1) / rounds
-    if kind == "linear":
-        return 1.0 - passed
-    if kind == "cosine":
-        return (1.0 + math.cos(math.pi * passed)) / 2.0
-    return 1.0
 
 
 class ProximalSGD(torch.optim.SGD):

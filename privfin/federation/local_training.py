@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from privfin.config import RunConfig
-from privfin.federation.local_optimizer import local_optimizer, schedule_factor
+from privfin.federation.local_optimizer import local_optimizer
 from privfin.federation.plan import SitePlan
 from privfin.models.multimodal import Batch
 from privfin.models.segments import Vector, assign, flatten, freeze_untrained, initial_model
@@ -72,16 +72,14 @@ class LocalTrainer:
 
         Parameters of segments that the site does not train come back as exact zeros.
         """
-        training = self._config.training
-        factor = schedule_factor(training.schedule, round_number, training.rounds)
-        return self._take_steps(start, round_number, steps, factor)
+        return self._take_steps(start, round_number, steps)
 
     def fine_tune(self, start: Vector, steps: int) -> Vector:
-        """Steps after the last round, at the full step size; returns the change like `train`."""
+        """Steps after the last round; returns the change like `train`."""
         # Its random streams have a number of their own, which no round has.
-        return self._take_steps(start, self._config.training.rounds + 1, steps, 1.0)
+        return self._take_steps(start, self._config.training.rounds + 1, steps)
 
-    def _take_steps(self, start: Vector, stream: int, steps: int, factor: float) -> Vector:
+    def _take_steps(self, start: Vector, stream: int, steps: int) -> Vector:
         training = self._config.training
         assign(self._model, start)
         sampling = self._streams("sampling", stream)
@@ -92,7 +90,7 @@ class LocalTrainer:
                 self._record_loss,
                 self._data.patients,
                 self._settings(),
-                self._optimizer(factor * training.learning_rate),
+                self._optimizer(training.learning_rate),
                 noise=noise,
                 sampling=sampling,
             )
@@ -107,7 +105,7 @@ class LocalTrainer:
                 self._record_loss,
                 self._data.patients,
                 self._plan.sampling_rate,
-                self._optimizer(factor * training.learning_rate_without_privacy),
+                self._optimizer(training.learning_rate_without_privacy),
                 sampling=sampling,
             )
             for _ in range(steps):

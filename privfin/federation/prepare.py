@@ -136,6 +136,7 @@ def prepare(
     if validation:
         watched = encoding.readable(aside, aside)
         notices += watched.notices
+        _check_choosable(watched.dataset)  # again: records that cannot be read are left out
         chosen_on = _test_data(config, watched)
     shared = None if public is None else encoding.strictly(public)
     if cache is not None:

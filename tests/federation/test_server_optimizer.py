@@ -189,7 +189,6 @@ def test_a_resumed_run_goes_on_with_the_optimisers_state(
         privacy__reproducible=True,
         training__rounds=4,
         training__server__optimizer=kind,
-        training__schedule="cosine",
         training__proximal=0.1,
     )
     data = prepared(config)
