@@ -106,8 +106,12 @@ def prepared() -> Callable[[RunConfig], PreparedData]:
     def get(config: RunConfig) -> PreparedData:
         content = config.model_dump(mode="json")
         sections = ("data", "modalities", "missingness", "federation")
-        training = (config.training.seed, config.training.augmentations)
-        key = json.dumps([*(content[name] for name in sections), *training])
+        others = (
+            config.training.seed,
+            config.training.augmentations,
+            config.evaluation.choose_round,
+        )
+        key = json.dumps([*(content[name] for name in sections), *others])
         if key not in known:
             known[key] = prepare(config)
         return known[key]
