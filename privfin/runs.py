@@ -14,7 +14,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -51,6 +51,8 @@ _PACKAGES = (
     "scikit-learn",
     "safetensors",
 )
+#: Extras that frozen encoders need.
+_OPTIONAL_PACKAGES = ("timm", "torchvision", "transformers", "tokenizers")
 
 
 @dataclass(frozen=True)
@@ -324,9 +326,8 @@ def check_same_config(run: Run, config: RunConfig) -> None:
 
 
 def option_differences(before: RunConfig, after: RunConfig) -> Iterator[tuple[str, Any, Any]]:
-    """Each option that differs, with both values. Where the data lies is not compared."""
-    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
-    old["data"]["root"] = new["data"]["root"] = None
+    """Each option that differs, with both values. Where files lie is not compared."""
+    old, new = before.without_paths(), after.without_paths()
     for content in (old, new):
         # Parameters are laid out in the order of the modalities, which dictionaries ignore.
         content["modalities"]["order"] = list(content["modalities"])
@@ -346,6 +347,9 @@ def versions() -> dict[str, str]:
     found = {"python": sys.version.split()[0]}
     for name in _PACKAGES:
         found[name] = metadata.version(name)
+    for name in _OPTIONAL_PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
     return found
 
 

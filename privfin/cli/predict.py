@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from privfin.errors import ConfigError
+
 EPILOG = """Examples:
 
   privfin predict runs/a --image X.png
@@ -25,13 +27,20 @@ def predict(
         list[str] | None,
         typer.Option(help="A value of a tabular modality, as column=number (sex: M or F)."),
     ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="MODALITY=PATH: where a frozen encoder's weights lie now."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Score one study with whichever modalities are there; the others are imputed."""
     from privfin.federation.prediction import predict_study
+    from privfin.federation.public_weights import with_weights
     from privfin.runs import load_run
 
     opened = load_run(run)
+    if weights:
+        opened.config = with_weights(opened.config, _places(weights))
     found = predict_study(opened, image=image, text=text, values=_values(value or []))
     claim = str(opened.manifest["claim"])
     if as_json:
@@ -67,4 +76,14 @@ def _values(given: list[str]) -> dict[str, str]:
         if column in found:
             raise UserInputError(f"--value gives '{column}' twice")
         found[column] = value
+    return found
+
+
+def _places(given: list[str]) -> dict[str, Path]:
+    found = {}
+    for text in given:
+        name, separator, path = text.partition("=")
+        if not separator or not path:
+            raise ConfigError(f"--weights '{text}' must look like MODALITY=PATH")
+        found[name] = Path(path)
     return found

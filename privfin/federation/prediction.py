@@ -15,7 +15,8 @@ from privfin.data.records import Dataset, RawInput, Record
 from privfin.data.values import number
 from privfin.errors import UserInputError, nearest
 from privfin.federation.assessment import predict_scores
-from privfin.federation.prepare import encode
+from privfin.federation.encoding import encode
+from privfin.federation.public_weights import check_same_weights
 from privfin.runs import Run
 
 
@@ -45,6 +46,7 @@ def predict_study(
         DataError: the image cannot be decoded, or a value is no number.
     """
     config = run.config
+    check_same_weights(run, config)
     inputs: dict[str, RawInput] = {}
     notes: list[str] = []
     if image is not None:

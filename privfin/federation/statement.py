@@ -9,6 +9,7 @@ from typing import Any
 from privfin.config import RunConfig
 from privfin.federation.aggregation import MIN_WEIGHT
 from privfin.federation.plan import SitePlan, TrainingPlan
+from privfin.models.frozen import is_frozen
 from privfin.privacy.accounting import accountant_name, epsilon
 
 NOT_PRIVATE = "NOT PRIVATE"
@@ -129,7 +130,7 @@ def privacy_statement(
             }
             for s in plan.segments
         ],
-        "not_covered": list(_NOT_COVERED),
+        "not_covered": [*_NOT_COVERED, *_frozen_encoders(config)],
     }
 
 
@@ -141,6 +142,16 @@ def _fine_tuning(plan: TrainingPlan) -> dict[str, Any]:
             "it, and nothing of it is sent. Its steps are inside the site's epsilon all the same"
         ),
     }
+
+
+def _frozen_encoders(config: RunConfig) -> list[str]:
+    """What public weights have seen is nothing that a run could check."""
+    names = [m for m, c in config.modalities.items() if is_frozen(c)]
+    return [
+        f"the weights of the frozen {name} encoder: taken to be public, so patients that they were "
+        "trained on have no guarantee, and no patient of the sites may be among them"
+        for name in names
+    ]
 
 
 def _site_statement(config: RunConfig, site: SitePlan, steps: int) -> dict[str, Any]:

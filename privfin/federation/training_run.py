@@ -18,6 +18,7 @@ from privfin.federation.fine_tuning import fine_tune, fine_tuned_results
 from privfin.federation.local import Outcome, SilentObserver, TrainingObserver, train_locally
 from privfin.federation.plan import TrainingPlan, make_plan
 from privfin.federation.prepare import PreparedData
+from privfin.federation.public_weights import encoder_digests
 from privfin.federation.statement import claim, privacy_statement
 from privfin.files import write_json
 from privfin.models.segments import assign, initial_model
@@ -66,6 +67,7 @@ def start_run(path: Path, config: RunConfig, plan: TrainingPlan, data: PreparedD
         ],
         "plan": plan_figures(plan),
         "data_sha256": fingerprints(data),
+        "weights_sha256": encoder_digests(config),
         "notices": public_notices(data.notices),
         "public_seed": config.training.seed,
         "versions": versions(),
