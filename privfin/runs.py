@@ -184,19 +184,15 @@ class Run:
 
     def last_checkpoint(self) -> Checkpoint | None:
         """The newest checkpoint, or None before the first round."""
-        found = sorted((self.path / "checkpoints").glob("round-*.safetensors"))
-        if not found:
-            return None
-        tensors = _read_tensors(found[-1])
-        try:
-            done, count = int(tensors["round"][0]), int(tensors["count"][0])
-            # Checkpoints from before there were server optimisers have no state of one.
-            momentum = tensors.get("momentum", np.zeros(0))
-            second_moment = tensors.get("second_moment", np.zeros(0))
-            vector, total = tensors["vector"], tensors["total"]
-            return Checkpoint(done, vector, total, count, momentum, second_moment)
-        except (KeyError, IndexError) as error:
-            raise UserInputError(f"{found[-1]} is not a checkpoint of a run") from error
+        found = self._checkpoint_files()
+        return _read_checkpoint(found[-1]) if found else None
+
+    def checkpoints(self) -> Iterator[Checkpoint]:
+        """The checkpoints of all rounds, oldest first."""
+        return map(_read_checkpoint, self._checkpoint_files())
+
+    def _checkpoint_files(self) -> list[Path]:
+        return sorted((self.path / "checkpoints").glob("round-*.safetensors"))
 
     def save_model(self, model: MultimodalModel) -> None:
         """Write the final model."""
@@ -326,7 +322,7 @@ def check_same_config(run: Run, config: RunConfig) -> None:
 
 
 def option_differences(before: RunConfig, after: RunConfig) -> Iterator[tuple[str, Any, Any]]:
-    """Each option that differs, with both values. Where files lie is not compared."""
+    """Each option that differs, with both values. Where data and weights lie is not compared."""
     old, new = before.without_paths(), after.without_paths()
     for content in (old, new):
         # Parameters are laid out in the order of the modalities, which dictionaries ignore.
@@ -391,6 +387,19 @@ def _read_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
         return dict(load_tensors(path.read_bytes()))
     except (OSError, SafetensorError, struct.error) as error:
         raise UserInputError(f"{path} cannot be read as safetensors") from error
+
+
+def _read_checkpoint(path: Path) -> Checkpoint:
+    tensors = _read_tensors(path)
+    try:
+        done, count = int(tensors["round"][0]), int(tensors["count"][0])
+        # Checkpoints from before there were server optimisers have no state of one.
+        momentum = tensors.get("momentum", np.zeros(0))
+        second_moment = tensors.get("second_moment", np.zeros(0))
+        vector, total = tensors["vector"], tensors["total"]
+    except (KeyError, IndexError) as error:
+        raise UserInputError(f"{path} is not a checkpoint of a run") from error
+    return Checkpoint(done, vector, total, count, momentum, second_moment)
 
 
 def _ends_with_newline(stream: Any) -> bool:

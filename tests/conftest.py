@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,12 @@ import pytest
 if TYPE_CHECKING:
     from privfin.config import RunConfig
     from privfin.federation.prepare import PreparedData
+
+
+def pytest_configure() -> None:
+    """Tests leave no features behind, whatever data they read."""
+    os.environ["PRIVFIN_CACHE"] = ""
+
 
 TINY: dict[str, Any] = {
     "data.patients": 200,
@@ -99,8 +106,12 @@ def prepared() -> Callable[[RunConfig], PreparedData]:
     def get(config: RunConfig) -> PreparedData:
         content = config.model_dump(mode="json")
         sections = ("data", "modalities", "missingness", "federation")
-        training = (config.training.seed, config.training.augmentations)
-        key = json.dumps([*(content[name] for name in sections), *training])
+        others = (
+            config.training.seed,
+            config.training.augmentations,
+            config.evaluation.choose_round,
+        )
+        key = json.dumps([*(content[name] for name in sections), *others])
         if key not in known:
             known[key] = prepare(config)
         return known[key]
@@ -111,7 +122,6 @@ def prepared() -> Callable[[RunConfig], PreparedData]:
 @contextlib.contextmanager
 def _recorded_keys() -> Iterator[list[bytes]]:
     """Every secret that a run makes: noise keys, identities, encryption keys, pair secrets."""
-    import os
 
     from privfin.crypto.bfv import BfvKey
     from privfin.crypto.keys import SiteIdentity

@@ -285,6 +285,7 @@ CHANGES = [
     ("data.image_size", 33),
     ("data.labels", ["a"]),
     ("data.test_fraction", 0.3),
+    ("data.validation_fraction", 0.2),
     ("data.skip_bad", True),
     ("data.mask_words", ["x"]),
     ("data.manifest.file", "other.csv"),
@@ -358,6 +359,7 @@ CHANGES = [
     ("crypto.layout", "3x15"),
     ("crypto.value_bits", 12),
     ("crypto.update_bound", 1.5),
+    ("evaluation.choose_round", "validation"),
     ("evaluation.bootstrap", 10),
     ("evaluation.confidence", 0.9),
     ("evaluation.calibration_bins", 5),
@@ -400,6 +402,22 @@ def test_the_digest_does_not_depend_on_where_the_data_lie():
     here = load_config(None, [("data.root", "/here")])
     there = load_config(None, [("data.root", "/there")])
     assert here.digest() == there.digest() == RunConfig().digest()
+
+
+def test_the_digest_does_not_depend_on_where_public_weights_lie():
+    """What is in them is compared by their own digest, which the manifest holds."""
+
+    def at(folder, image="timm:resnet18", text=True):
+        changes = [
+            ("modalities.image.encoder", image),
+            ("modalities.image.weights", f"{folder}/w.safetensors"),
+            ("modalities.text.encoder", f"transformers:{folder}/bert" if text else "hashed-ngrams"),
+        ]
+        return load_config(None, changes).digest()
+
+    assert at("/here") == at("/there")
+    assert at("/here", image="timm:resnet34") != at("/here")
+    assert at("/here", text=False) != at("/here")
 
 
 def test_the_digest_knows_the_order_of_modalities():

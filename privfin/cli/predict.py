@@ -23,13 +23,13 @@ def predict(
     run: Annotated[Path, typer.Argument(help="Run directory of a finished run.")],
     image: Annotated[Path | None, typer.Option(help="A chest X-ray, PNG or JPEG.")] = None,
     text: Annotated[str | None, typer.Option(help="The report's text.")] = None,
-    value: Annotated[
-        list[str] | None,
-        typer.Option(help="A value of a tabular modality, as column=number (sex: M or F)."),
-    ] = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(help="MODALITY=PATH: where a frozen encoder's weights lie now."),
+    ] = None,
+    value: Annotated[
+        list[str] | None,
+        typer.Option(help="A value of a tabular modality, as column=number (sex: M or F)."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -44,7 +44,12 @@ def predict(
     found = predict_study(opened, image=image, text=text, values=_values(value or []))
     claim = str(opened.manifest["claim"])
     if as_json:
-        content = {"claim": claim, "scores": found.scores, "notes": list(found.notes)}
+        content = {
+            "claim": claim,
+            "scores": found.scores,
+            "uncertainty": found.uncertainty,
+            "notes": list(found.notes),
+        }
         typer.echo(json.dumps(content, indent=2))
         return
     from rich.console import Console
@@ -57,11 +62,27 @@ def predict(
         table.add_row(name, f"{score:.3f}")
     console = Console()
     console.print(table)
+    for modality, variance in found.uncertainty.items():
+        console.print(
+            f"{modality} was imputed with a variance of {variance:.2f} (1 is as good as a guess)",
+            highlight=False,
+            markup=False,
+        )
     for note in found.notes:
         console.print(f"Note: {note}", highlight=False, markup=False)
     if claim != "dp":
         console.print(f"!!! {claim} !!!", style="bold red", highlight=False)
     console.print("Research use only: not a medical device.", highlight=False)
+
+
+def _places(given: list[str]) -> dict[str, Path]:
+    found = {}
+    for text in given:
+        name, separator, path = text.partition("=")
+        if not separator or not path:
+            raise ConfigError(f"--weights '{text}' must look like MODALITY=PATH")
+        found[name] = Path(path)
+    return found
 
 
 def _values(given: list[str]) -> dict[str, str]:
@@ -76,14 +97,4 @@ def _values(given: list[str]) -> dict[str, str]:
         if column in found:
             raise UserInputError(f"--value gives '{column}' twice")
         found[column] = value
-    return found
-
-
-def _places(given: list[str]) -> dict[str, Path]:
-    found = {}
-    for text in given:
-        name, separator, path = text.partition("=")
-        if not separator or not path:
-            raise ConfigError(f"--weights '{text}' must look like MODALITY=PATH")
-        found[name] = Path(path)
     return found

@@ -168,6 +168,34 @@ def _target(config: RunConfig) -> str:
     )
 
 
+def print_extras(console: Console, extras: dict[str, Any]) -> None:
+    """What only some runs have: the round that was chosen, and the sites' own models."""
+    chosen, tuned = extras.get("chosen_round"), extras.get("fine_tuned")
+    if chosen:
+        console.print(
+            f"Round {chosen['round']} was chosen: the best macro AUROC "
+            f"({chosen['macro_auroc_on_validation']:.3f}) on "
+            f"{chosen['validation_patients']} validation patients, read without noise",
+            highlight=False,
+        )
+    if not tuned:
+        return
+    table = Table(title="The sites' own, fine-tuned models", title_justify="left")
+    table.add_column("available")
+    for name in ("mean AUROC", "least", "greatest"):
+        table.add_column(name, justify="right")
+    for name, found in tuned["cells"].items():
+        shown = [_number(found[key]) for key in ("mean", "min", "max")] if found else ["-"] * 3
+        table.add_row(name, *shown)
+    console.print(table)
+    if tuned["without"]:
+        console.print(
+            f"Without a model of its own, because fine-tuning was interrupted: "
+            f"{', '.join(tuned['without'])}",
+            highlight=False,
+        )
+
+
 def print_result(
     console: Console,
     config: RunConfig,

@@ -74,7 +74,7 @@ def train(
     ] = False,
     no_cache: Annotated[
         bool,
-        typer.Option("--no-cache", help="Keep no features of frozen encoders on this machine."),
+        typer.Option("--no-cache", help="Keep no features on this machine, and use none."),
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the plan or the result as JSON.")
@@ -262,22 +262,30 @@ def _traffic(events: list[dict[str, Any]]) -> tuple[int, int]:
     return up + last[0], down + last[1]
 
 
+#: Results that only some runs have; their keys in metrics.json.
+EXTRAS = ("chosen_round", "fine_tuned")
+
+
 def _report(console: Console, config: RunConfig, result: Result, as_json: bool) -> None:
-    from privfin.cli.summary import print_result
+    from privfin.cli.summary import print_extras, print_result
     from privfin.files import jsonable
 
     traffic = _traffic(result.run.events())
+    metrics = result.run.metrics
+    extras: dict[str, Any] = {k: v for k, v in metrics.items() if k in EXTRAS}
     if as_json:
         content = {
             "run": str(result.run.path),
             "claim": result.privacy["claim"],
             "cells": result.run.metrics["cells"],
             "groups": result.run.metrics["groups"],
+            **extras,
             "privacy": result.privacy,
             "bytes": {"up": traffic[0], "down": traffic[1]},
         }
         typer.echo(json.dumps(jsonable(content), indent=2))
         return
+    print_extras(console, extras)
     path = str(result.run.path)
     print_result(
         console, config, result.plan, result.cells, result.privacy, traffic, path, result.groups

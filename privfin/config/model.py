@@ -59,7 +59,7 @@ class ModalityConfig(Section):
         default=48, ge=4, le=512, description="text encoders: tokens read of a text"
     )
     weights: Path | None = Field(
-        default=None, description="timm: file with the weights (safetensors)"
+        default=None, description="timm: file with the weights (safetensors); nothing is downloaded"
     )
     ranges: dict[str, tuple[float, float]] = Field(
         default_factory=dict,

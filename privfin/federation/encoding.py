@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from privfin.config import RunConfig
+from privfin.config import ModalityConfig, RunConfig
 from privfin.data.records import Dataset, Record
 from privfin.errors import DataError
 from privfin.models.feature_cache import FeatureCache
 from privfin.models.frontends import read_inputs
 from privfin.models.frozen import is_frozen, load_frozen
+from privfin.models.known_features import is_cached
 from privfin.models.multimodal import Batch
 
 
@@ -50,7 +51,8 @@ class Encoding:
 
     Args:
         config: the run's configuration.
-        cache: where features of frozen encoders are kept, if anywhere.
+        cache: where features are kept, if anywhere. Scattering of the phantom is not: it is
+            made anew as often as patients are.
         advance: called with the number of inputs (one a record and modality) just done.
     """
 
@@ -102,6 +104,10 @@ class Encoding:
         notices = tuple(f"skipped {lost[i]}" for i in sorted(lost))
         return Encoded(rest, batch.rows(index), notices)
 
+    def _cache_of(self, modality: ModalityConfig) -> FeatureCache | None:
+        made = self._config.data.source == "phantom" and not is_frozen(modality)
+        return self._cache if is_cached(modality) and not made else None
+
     def _may_skip(self, record: Record) -> bool:
         # In a mix the origin is the part's name, or "part: place" (privfin/data/mix.py).
         part = record.origin.partition(": ")[0]
@@ -115,7 +121,7 @@ class Encoding:
                 name,
                 modality,
                 self._config.data.image_size,
-                cache=self._cache,
+                cache=self._cache_of(modality),
                 unreadable=unreadable,
                 advance=self._advance,
             )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from privfin.config import RunConfig
 from privfin.data.images import read_grey_image
@@ -22,9 +23,17 @@ from privfin.runs import Run
 
 @dataclass(frozen=True)
 class Prediction:
-    """Probability of every label, and what was done to the given values."""
+    """Probability of every label, how sure the imputer was, and what was done to given values.
+
+    Attributes:
+        scores: probability by label.
+        uncertainty: variance by modality that was imputed, where the imputer states one (pfin);
+            1 is as good as a guess.
+        notes: values that were cut to their range.
+    """
 
     scores: dict[str, float]
+    uncertainty: dict[str, float]
     notes: tuple[str, ...] = ()
 
 
@@ -67,9 +76,13 @@ def predict_study(
     labels = np.full(len(run.label_names), np.nan, dtype=np.float32)
     study = Record("study", "patient", inputs, labels)
     batch = encode(Dataset("study", run.label_names, (study,)), config)
-    scores = predict_scores(run.model(), batch)[0]
+    model = run.model()
+    scores = predict_scores(model, batch)[0]
     named = {name: float(score) for name, score in zip(run.label_names, scores, strict=True)}
-    return Prediction(named, tuple(notes))
+    with torch.no_grad():
+        variance = {m: float(v[0]) for m, v in model.imputed_variance(batch).items()}
+    stated = {m: v for m, v in variance.items() if not math.isnan(v)}
+    return Prediction(named, stated, tuple(notes))
 
 
 def _modality(run: Run, kind: str) -> str:

@@ -18,6 +18,7 @@ from privfin.data.partition import (
     partition_patients,
     refuse_overlap,
     split_patients,
+    split_validation,
 )
 from privfin.data.records import Dataset
 from privfin.data.sources import LoadedData
@@ -59,7 +60,8 @@ class TestData:
 class PreparedData:
     """Every site's training data and the common test data, after the front ends.
 
-    ``public`` holds the public records of ``imputer = "retrieval"``, encoded by front ends.
+    ``public`` holds the public records of ``imputer = "retrieval"``, encoded by front ends, and
+    ``validation`` those of the patients that a round is chosen on (``evaluation.choose_round``).
     """
 
     sites: dict[str, SiteData]
@@ -67,6 +69,7 @@ class PreparedData:
     test: TestData
     notices: tuple[str, ...]
     public: Batch | None = None
+    validation: TestData | None = None
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -81,7 +84,7 @@ def prepare(
     Args:
         config: the run's configuration.
         progress: told what is being done.
-        cache: where features of frozen encoders are kept; None computes them anew.
+        cache: where features of fixed front ends are kept; None computes them anew.
 
     Raises:
         DataError, ConfigError: see :func:`load_source`; an input cannot be read (without
@@ -96,6 +99,11 @@ def prepare(
     if public is not None:
         refuse_own_patients(public, dataset)
     train, test = _split(config, loaded)
+    validation: list[str] = []
+    if config.evaluation.choose_round == "validation":
+        train, validation = split_validation(
+            train, config.data.validation_fraction, config.training.seed
+        )
     dealt = _deal(config, dataset, train)
     holdings = dict(zip(site_names(config), site_modalities(config), strict=True))
     parts = {}
@@ -106,7 +114,10 @@ def prepare(
     if not held_out.records:
         raise PlanError("no held-out patient has a known label, so the model cannot be measured")
     copied = {n: _with_copies(config, own, holdings[n]) for n, own in parts.items()}
-    sets = [rows for _, rows in copied.values()] + [held_out, *([public] if public else [])]
+    aside = _held_out_records(config, dataset.of_patients(validation, "validation"))
+    if validation:
+        _check_choosable(aside)
+    sets = [rows for _, rows in copied.values()] + [held_out, aside, *([public] if public else [])]
     total = sum(len(rows.records) for rows in sets) * len(config.modalities)
     encoding = Encoding(config, cache, _Counter(progress, total))
     notices = [*dataset.notices, *frozen]
@@ -120,12 +131,26 @@ def prepare(
         sites[name] = SiteData(own.batch, patients, own.dataset.fingerprint(), copies)
     tested = encoding.readable(held_out, held_out)
     notices += tested.notices
+    chosen_on = None
+    if validation:
+        watched = encoding.readable(aside, aside)
+        notices += watched.notices
+        chosen_on = _test_data(config, watched)
     shared = None if public is None else encoding.strictly(public)
     if cache is not None:
         cache.trim()
-    return PreparedData(
-        sites, tuple(declarations), _test_data(config, tested), tuple(notices), shared
-    )
+    test_data = _test_data(config, tested)
+    return PreparedData(sites, tuple(declarations), test_data, tuple(notices), shared, chosen_on)
+
+
+def _check_choosable(validation: Dataset) -> None:
+    """Refuse, before a run is trained, validation patients that could not choose a round."""
+    labels = [r.labels for r in validation.records]
+    if not any({0.0, 1.0} <= set(column) for column in zip(*labels, strict=True)):
+        raise PlanError(
+            "no label has both positive and negative validation patients: use a larger "
+            "data.validation_fraction, or evaluation.choose_round = 'last'"
+        )
 
 
 def data_key(config: RunConfig) -> str:

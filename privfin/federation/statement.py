@@ -130,8 +130,25 @@ def privacy_statement(
             }
             for s in plan.segments
         ],
-        "not_covered": [*_NOT_COVERED, *_frozen_encoders(config)],
+        "not_covered": [*_NOT_COVERED, *_frozen_encoders(config), *_also_not_covered(config)],
     }
+
+
+def _also_not_covered(config: RunConfig) -> list[str]:
+    """What this configuration computes from patients without noise, beyond what every run does."""
+    found = []
+    if config.evaluation.choose_round == "validation":
+        found.append(
+            "the validation patients: the round to report is chosen by AUROC on them, without "
+            "noise; they are neither trained nor tested on"
+        )
+    if config.model.imputer == "retrieval":
+        found.append(
+            "the public records that missing features are taken from: their features are in the "
+            "model's file; that they are public is declared, and that none of them is a patient "
+            "of a site is checked by comparing images, values and longer texts only"
+        )
+    return found
 
 
 def _fine_tuning(plan: TrainingPlan) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from privfin.errors import ConfigError, PrivfinError, UserInputError
 from privfin.federation.local import TrainingObserver
 from privfin.federation.plan import TrainingPlan, check_without_data, make_plan
 from privfin.federation.prepare import PreparedData, check_declared, data_key, prepare
+from privfin.federation.public_weights import check_same_weights
 from privfin.federation.statement import claim
 from privfin.federation.training_run import (
     check_same_data,
@@ -28,6 +29,7 @@ from privfin.federation.training_run import (
     start_run,
 )
 from privfin.files import clear_disk_errors, jsonable, write_json
+from privfin.models.feature_cache import default_cache
 from privfin.runs import Run, check_same_config, load_run, lock_folder, now, option_differences
 
 FORMAT = 1
@@ -353,6 +355,7 @@ def _existing(path: Path, config: RunConfig) -> Run | None:
         return None
     run = load_run(path)
     check_same_config(run, config)
+    check_same_weights(run, config)
     return run
 
 
@@ -372,7 +375,7 @@ class _DataSource:
         if key != self._key:
             self._key, self._data, self._problem = key, None, None
             try:
-                self._data = prepare(config, self._observer.stage)
+                self._data = prepare(config, self._observer.stage, default_cache())
             except Exception as error:
                 self._problem = error
         if self._data is None:

@@ -6,12 +6,10 @@ through hashing (Weinberger et al. 2009): a vocabulary would have to be collecte
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import metadata
 
 import numpy as np
 import torch
@@ -19,12 +17,12 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from torch import Tensor
 
 from privfin.config import ModalityConfig
-from privfin.data.records import LoadedInput, RawInput, Record, input_content, load_input
+from privfin.data.records import LoadedInput, Record, load_input
 from privfin.errors import DataError
-from privfin.models.feature_cache import FeatureCache, entry_key
+from privfin.models.feature_cache import FeatureCache
 from privfin.models.frozen import FrozenEncoder, frozen_width, is_frozen, load_frozen
+from privfin.models.known_features import KnownFeatures, is_cached
 from privfin.models.scattering import scattering_features, scattering_width
-from privfin.models.weights import weights_digest
 
 #: Hash buckets of the small transformer's word pieces; 0 is kept for padding.
 WORD_BUCKETS = 2048
@@ -93,7 +91,7 @@ def read_inputs(
         name: the modality.
         modality: its options.
         image_size: side of the images.
-        cache: where features of frozen encoders are kept; other front ends are quicker than it.
+        cache: where features are kept, for a front end that :func:`is_cached`.
         unreadable: called with the position of a record whose input cannot be read, and why. The
             row stays zero. By default the error is raised.
         advance: called with the number of records that were just done.
@@ -108,7 +106,9 @@ def read_inputs(
     transform = frontend(modality, image_size)
     inputs = torch.zeros(len(records), *transform([]).shape[1:])
     present = torch.zeros(len(records), dtype=torch.bool)
-    known = _Known(cache, modality, image_size) if cache and is_frozen(modality) else None
+    known = None
+    if cache is not None and is_cached(modality):
+        known = KnownFeatures(cache, modality, image_size, inputs.shape[1])
     for start in range(0, len(records), CHUNK):
         part = records[start : start + CHUNK]
         rows, raw, keys = [], [], []
@@ -137,43 +137,6 @@ def read_inputs(
             known.put(keys, features)
         advance(len(part))
     return inputs, present
-
-
-#: Packages whose version may change a frozen encoder's features.
-_VERSIONS = {
-    "timm": ("privfin", "torch", "timm", "pillow"),
-    "transformers": ("privfin", "torch", "transformers", "tokenizers"),
-}
-
-
-class _Known:
-    """The features of one frozen encoder in the cache."""
-
-    def __init__(self, cache: FeatureCache, modality: ModalityConfig, image_size: int) -> None:
-        self._cache = cache
-        self._width = fixed_width(modality)
-        family = modality.encoder.partition(":")[0]
-        # Where the weights lie is not part of it, what is in them is.
-        parts = {
-            "encoder": modality.encoder if family == "timm" else family,
-            "weights": weights_digest(modality),
-            "length": modality.length if modality.kind == "text" else image_size,
-            "versions": {name: metadata.version(name) for name in _VERSIONS[family]},
-        }
-        self._front_end = json.dumps(parts, sort_keys=True).encode()
-
-    def key(self, raw: RawInput) -> str:
-        # An image that was moved must not be taken for one that is stored.
-        kind = type(raw).__name__.encode()
-        return entry_key([self._front_end, kind, input_content(raw)])
-
-    def get(self, key: str) -> Tensor | None:
-        found = self._cache.get(key, self._width)
-        return None if found is None else torch.from_numpy(found.copy())
-
-    def put(self, keys: Sequence[str], features: Tensor) -> None:
-        for key, feature in zip(keys, features, strict=True):
-            self._cache.put(key, feature.numpy())
 
 
 def _frozen(raw: Sequence[LoadedInput], *, encoder: FrozenEncoder, side: int, kind: str) -> Tensor:

@@ -40,7 +40,7 @@ def scattering_features(images: Tensor, order: int, rows: int = 128) -> Tensor:
     Args:
         images: (n, 1, side, side), any scale: each image is standardised by itself.
         order: 1 or 2.
-        rows: images computed at once, which bounds memory.
+        rows: images of 32x32 computed at once, fewer if they are larger, which bounds memory.
 
     Returns:
         (n, :func:`scattering_width`) float32, each row of unit Euclidean norm.
@@ -54,6 +54,7 @@ def scattering_features(images: Tensor, order: int, rows: int = 128) -> Tensor:
 def raw_scattering(images: Tensor, order: int, rows: int = 128) -> Tensor:
     """Scattering features before the constants: each group of channels (mean, order 1, order 2)
     is standardised within the record, and the vector has unit norm. Shapes as above."""
+    rows = max(1, rows * 32**2 // max(1, images.shape[-1]) ** 2)
     parts = [_scatter(images[i : i + rows].float(), order) for i in range(0, len(images), rows)]
     return torch.cat(parts) if parts else torch.empty(0, scattering_width(order))
 

@@ -19,9 +19,10 @@ from safetensors.numpy import load_file, save_file
 from privfin.config import ModalityConfig
 from privfin.data.records import Record
 from privfin.errors import ConfigError
-from privfin.models import frontends
+from privfin.models import known_features
 from privfin.models.feature_cache import FeatureCache, default_cache, entry_key
 from privfin.models.frontends import read_inputs
+from privfin.models.known_features import is_cached
 
 WIDTH = 6
 KEYS = [entry_key([bytes([i])]) for i in range(40)]
@@ -278,14 +279,26 @@ def test_other_weights_sizes_and_versions_find_nothing(
     assert encode(paths, modality.model_copy(update={"weights": moved}), cache)[1] == 0
     other = save_timm(tmp_path / "other.safetensors", seed=1)
     assert encode(paths, modality.model_copy(update={"weights": other}), cache)[1] == len(paths)
-    monkeypatch.setattr(frontends.metadata, "version", lambda name: "another")
+    monkeypatch.setattr(known_features.metadata, "version", lambda name: "another")
     assert encode(paths, modality, cache)[1] == len(paths)
 
 
-def test_only_frozen_encoders_use_it(cache):
-    labels = np.zeros(1, dtype=np.float32)
-    image = np.zeros((16, 16), dtype=np.uint8)
-    for encoder in ("scattering", "cnn"):
-        record = Record("a", "a", {"m": image}, labels)
-        read_inputs([record], "m", ModalityConfig(encoder=encoder, kind="image"), 16, cache=cache)
-    assert not cache.folder.exists()
+@pytest.mark.parametrize("order", [1, 2])
+def test_scattering_from_the_cache_has_the_bits_of_scattering(order, cache, tmp_path):
+    """Also when only some are there, so that other images are computed together."""
+    paths = files(tmp_path, 9)
+    modality = ModalityConfig(encoder="scattering", kind="image", order=order)
+    plain, _ = encode(paths, modality, None)
+    assert encode(paths[2:5], modality, cache)[1] == 3
+    mixed, decoded = encode(paths, modality, cache)
+    assert decoded == 6
+    assert torch.equal(mixed, plain)
+    other = modality.model_copy(update={"order": 3 - order})
+    assert encode(paths, other, cache)[1] == 9
+
+
+def test_front_ends_that_are_quicker_than_a_file_are_not_cached():
+    assert not any(
+        is_cached(ModalityConfig(encoder=encoder, kind=kind))
+        for encoder, kind in [("cnn", "image"), ("hashed-ngrams", "text"), ("transformer", "text")]
+    )
