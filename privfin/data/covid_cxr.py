@@ -17,7 +17,7 @@ import numpy as np
 
 from privfin.data.images import StoredImage
 from privfin.data.masking import DIAGNOSIS_WORDS, mask_words
-from privfin.data.records import Dataset, RawInput, Record, load_input
+from privfin.data.records import Dataset, RawInput, Record
 from privfin.data.sources import LoadedData
 from privfin.data.tables import Row, inside, iterate_table
 from privfin.data.values import SEX_VALUES, number, row_values
@@ -64,7 +64,6 @@ def read_covid_cxr(
     image_size: int,
     labels: Sequence[str] = ("covid-19",),
     mask: Sequence[str] = DIAGNOSIS_WORDS,
-    skip_bad: bool = False,
     tables: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> LoadedData:
     """Read the frontal X-rays below ``root``, with their notes as text.
@@ -76,8 +75,7 @@ def read_covid_cxr(
     is 1 where the finding names COVID-19; "pneumonia" is 1 where it names a pneumonia or the cause
     of one, 0 where it is "No Finding", and unknown otherwise; the others are Y/N. Blank (and a
     finding "todo" or "unknown") is NaN. Rows of other views or modalities are left out and counted
-    in ``notices``; with ``skip_bad`` images are decoded here, and rows whose image is missing or
-    broken are left out too.
+    in ``notices``.
 
     Raises :class:`DataError` for a missing file or column, an unknown label or value, and a value
     of a table that is no number.
@@ -119,14 +117,7 @@ def read_covid_cxr(
         if not row["filename"]:
             raise DataError(f"{row.place}: column 'filename' is blank; every row needs an image")
         path = inside(root / "images", row["filename"], row.place)
-        image: RawInput = StoredImage(path, image_size, row.place)
-        if skip_bad:
-            try:
-                image = load_input(image)
-            except DataError as error:
-                notices.append(f"skipped {error}")
-                continue
-        inputs = {"image": image}
+        inputs: dict[str, RawInput] = {"image": StoredImage(path, image_size, row.place)}
         if row["clinical_notes"]:
             inputs["text"] = mask_words(row["clinical_notes"], mask)
         for modality, names in tables.items():

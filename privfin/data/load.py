@@ -51,7 +51,6 @@ def _covid_cxr(r: Request) -> LoadedData:
         image_size=r.image_size,
         labels=r.labels or ("covid-19",),
         mask=DIAGNOSIS_WORDS if words is None else words,
-        skip_bad=r.options.skip_bad,
         tables=_tables(r),
     )
 
@@ -127,7 +126,6 @@ def _manifest(r: Request) -> LoadedData:
         file=roles.file,
         columns=columns,
         image_size=r.image_size,
-        skip_bad=r.options.skip_bad,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from privfin.data.images import StoredImage
-from privfin.data.records import Dataset, RawInput, Record, load_input
+from privfin.data.records import Dataset, RawInput, Record
 from privfin.data.sources import LoadedData
 from privfin.data.tables import Row, inside, iterate_table
 from privfin.data.values import SEX_VALUES, number, row_values
@@ -69,14 +69,13 @@ class ManifestColumns:
 
 
 def read_manifest(
-    root: Path, *, file: str, columns: ManifestColumns, image_size: int, skip_bad: bool = False
+    root: Path, *, file: str, columns: ManifestColumns, image_size: int
 ) -> LoadedData:
     """Read the records listed in ``file`` (relative to the folder ``root``).
 
     Images stay in their files (:class:`StoredImage`, read as squares of ``image_size``) until they
-    are encoded. Records without any input are left out and counted in ``notices``; with
-    ``skip_bad`` images are decoded here, and records whose image is missing or cannot be decoded
-    are left out, each by its row.
+    are encoded, so one that is missing or broken is found then. Records without any input are left
+    out and counted in ``notices``.
 
     Raises :class:`DataError` for a missing file or column, a label that is not 0, 1 or blank, a
     value that is no number, a blank patient, a repeated record, a path that leaves ``root``, and a
@@ -108,12 +107,6 @@ def read_manifest(
         seen[record_id] = row.place
         inputs = _inputs(root, row, columns, image_size)
         sex, age = _sex(row, columns.sex), _age(row, columns.age)
-        if skip_bad:
-            try:
-                inputs = {m: load_input(raw) for m, raw in inputs.items()}
-            except DataError as error:
-                notices.append(f"skipped {error}")
-                continue
         if not inputs:
             empty += 1
             continue

@@ -109,7 +109,9 @@ class Encoding:
         return self._cache if is_cached(modality) and not made else None
 
     def _may_skip(self, record: Record) -> bool:
-        return self._config.data.skip_bad or record.origin in self._lenient_parts
+        # In a mix the origin is the part's name, or "part: place" (privfin/data/mix.py).
+        part = record.origin.partition(": ")[0]
+        return self._config.data.skip_bad or part in self._lenient_parts
 
     def _batch(self, dataset: Dataset, unreadable: Callable[[int, DataError], None]) -> Batch:
         inputs, present = {}, {}

@@ -113,22 +113,6 @@ def test_bad_images_are_named_when_they_are_needed(tmp_path, name, message) -> N
         load_input(bad.inputs["image"])
 
 
-@pytest.mark.parametrize("name", ["img/gone.png", "list.csv"])
-def test_bad_images_can_be_skipped(tmp_path, name) -> None:
-    write(tmp_path, GOOD, f"p2,s2,{name},x,1,0,N,test")
-    dataset = read(tmp_path, skip_bad=True).dataset
-    assert [r.record_id for r in dataset.records] == ["s1"]
-    (notice,) = dataset.notices
-    assert notice.startswith("skipped list.csv row 2")
-    assert name in notice
-
-
-def test_skipping_does_not_cover_paths_that_leave_the_folder(tmp_path) -> None:
-    write(tmp_path, GOOD, "p2,s2,../a.png,x,1,0,N,test")
-    with pytest.raises(DataError, match="leads out of"):
-        read(tmp_path, skip_bad=True)
-
-
 def test_links_out_of_the_folder_are_refused(tmp_path) -> None:
     root = tmp_path / "root"
     root.mkdir()

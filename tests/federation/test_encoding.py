@@ -16,6 +16,7 @@ from privfin.data.records import Dataset, Record
 from privfin.data.sources import LoadedData
 from privfin.errors import DataError, PlanError
 from privfin.federation import prepare as preparation
+from privfin.federation.encoding import Encoding
 from privfin.federation.plan import make_plan
 from privfin.federation.prepare import prepare
 from privfin.federation.training_run import start_run
@@ -126,6 +127,28 @@ def test_with_skip_bad_its_record_is_left_out_and_the_rest_is_as_without_it(copi
     assert found.test.patient_ids == expected.test.patient_ids
     assert found.test.fingerprint == expected.test.fingerprint
     assert found.declarations == expected.declarations
+
+
+def test_a_part_of_a_mix_skips_its_own_only(lazy):
+    """Wherever in that part: its records name their places behind the part's name."""
+    parts = [
+        {"name": "good", "source": "covid-cxr"},
+        {"name": "loose", "source": "covid-cxr", "skip_bad": True},
+    ]
+    config = load_config(
+        None, [("data.source", "mix"), ("data.part", parts), ("data.image_size", SIDE)]
+    )
+    break_images(lazy, [0, 1])
+    for place in ("loose", "loose: Rome, Italy"):
+        mixed = tuple(replace(r, origin=place) for r in lazy.records[:6])
+        dataset = Dataset("mix", ("sick",), mixed)
+        found = Encoding(config).readable(dataset, dataset)
+        assert [r.record_id for r in found.dataset.records] == ["0-b", "1-b", "2-a", "2-b"]
+        assert len(found.notices) == 2
+    for place in ("good", "good: loose"):
+        dataset = Dataset("mix", ("sick",), (replace(lazy.records[0], origin=place),))
+        with pytest.raises(DataError, match=r"list\.csv row 1"):
+            Encoding(config).readable(dataset, dataset)
 
 
 def test_patients_are_counted_after_what_cannot_be_read_is_gone(lazy, prepared):
