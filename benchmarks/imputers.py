@@ -56,7 +56,7 @@ COMMON: dict[str, Any] = {
 #: By epsilon: chosen once for all imputers, on seed 100, which is in no table.
 BY_EPSILON: dict[str, dict[str, Any]] = {
     "inf": {"training.batch_size": 128, "training.learning_rate_without_privacy": 2.5},
-    "8": {"training.batch_size": 256, "training.learning_rate": 5.0},
+    "8": {"training.batch_size": 128, "training.learning_rate": 10.0},
 }
 
 
@@ -94,6 +94,7 @@ def train_seed(seed: int, settings: tuple[Setting, ...], kinds: tuple[str, ...])
     from privfin.federation.prepare import prepare
 
     torch.set_num_threads(1)
+    # Cheap settings first: an interrupted benchmark has whole tables as early as can be.
     waiting = [(s, k) for s in settings for k in kinds if not s.path(k, seed).exists()]
     if not waiting:
         return seed
@@ -112,7 +113,7 @@ def train_seed(seed: int, settings: tuple[Setting, ...], kinds: tuple[str, ...])
         }
         config = load_config(None, list(options.items()))
         if kind == "retrieval" and public is None:
-            from privfin.federation.prepare import encode
+            from privfin.federation.encoding import encode
             from privfin.federation.public_set import load_public
 
             public = encode(load_public(config), config)
@@ -183,20 +184,23 @@ def half_the_text(test: TestData, seed: int) -> TestData:
 
 
 def table(settings: tuple[Setting, ...], kinds: tuple[str, ...], seeds: int) -> str:
-    """Scores and paired differences as Markdown, one row group a setting."""
-    found = {
-        (e, i, s): json.loads(e.path(i, s).read_text())["cells"]
-        for e in settings
-        for i in kinds
-        for s in range(seeds)
-    }
-    head = "| epsilon | sites | steps | {} | " + " | ".join(CELLS) + " |"
-    rule = "|---|---|---|---|" + "---|" * len(CELLS)
+    """Scores and paired differences as Markdown, one row group a setting.
+
+    A seed counts in a setting once all its imputers have been run.
+    """
+    head = "| epsilon | sites | steps | seeds | {} | " + " | ".join(CELLS) + " |"
+    rule = "|---|---|---|---|---|" + "---|" * len(CELLS)
     scores, gaps = [head.format("imputer"), rule], [head.format("difference"), rule]
     for e in settings:
-        start = f"| {e.epsilon} | {e.split} | {e.steps} |"
+        whole = [s for s in range(seeds) if all(e.path(i, s).exists() for i in kinds)]
+        if not whole:
+            continue
+        found = {
+            (i, s): json.loads(e.path(i, s).read_text())["cells"] for i in kinds for s in whole
+        }
+        start = f"| {e.epsilon} | {e.split} | {e.steps} | {len(whole)} |"
         for i in kinds:
-            row = [_mean_sd([found[e, i, s][c] for s in range(seeds)]) for c in CELLS]
+            row = [_mean_sd([found[i, s][c] for s in whole]) for c in CELLS]
             scores.append(f"{start} {i} | " + " | ".join(row) + " |")
         for i in kinds:
             for rival in BASELINES:
@@ -205,8 +209,7 @@ def table(settings: tuple[Setting, ...], kinds: tuple[str, ...], seeds: int) -> 
                 if i not in STUDIED and rival == "zero":
                     continue
                 row = [
-                    _interval([found[e, i, s][c] - found[e, rival, s][c] for s in range(seeds)])
-                    for c in CELLS
+                    _interval([found[i, s][c] - found[rival, s][c] for s in whole]) for c in CELLS
                 ]
                 gaps.append(f"{start} {i} - {rival} | " + " | ".join(row) + " |")
     return "\n".join([*scores, "", *gaps])
@@ -251,7 +254,7 @@ def main() -> None:
     flag = " --study" if options.study else ""
     note = (
         f"Phantom of {COMMON['data.patients']} patients, 10 sites, {COMMON['training.rounds']} "
-        f"rounds, {options.seeds} seeds: macro AUROC in points, mean ± standard deviation over "
+        "rounds of `steps` steps: macro AUROC in points, mean ± standard deviation over "
         "seeds, and paired differences with 95 % intervals over seeds. Made by "
         f"`python benchmarks/imputers.py{flag} --seeds {options.seeds}`."
     )

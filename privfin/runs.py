@@ -14,7 +14,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -51,6 +51,8 @@ _PACKAGES = (
     "scikit-learn",
     "safetensors",
 )
+#: Extras that frozen encoders need.
+_OPTIONAL_PACKAGES = ("timm", "torchvision", "transformers", "tokenizers")
 
 
 @dataclass(frozen=True)
@@ -182,19 +184,15 @@ class Run:
 
     def last_checkpoint(self) -> Checkpoint | None:
         """The newest checkpoint, or None before the first round."""
-        found = sorted((self.path / "checkpoints").glob("round-*.safetensors"))
-        if not found:
-            return None
-        tensors = _read_tensors(found[-1])
-        try:
-            done, count = int(tensors["round"][0]), int(tensors["count"][0])
-            # Checkpoints from before there were server optimisers have no state of one.
-            momentum = tensors.get("momentum", np.zeros(0))
-            second_moment = tensors.get("second_moment", np.zeros(0))
-            vector, total = tensors["vector"], tensors["total"]
-            return Checkpoint(done, vector, total, count, momentum, second_moment)
-        except (KeyError, IndexError) as error:
-            raise UserInputError(f"{found[-1]} is not a checkpoint of a run") from error
+        found = self._checkpoint_files()
+        return _read_checkpoint(found[-1]) if found else None
+
+    def checkpoints(self) -> Iterator[Checkpoint]:
+        """The checkpoints of all rounds, oldest first."""
+        return map(_read_checkpoint, self._checkpoint_files())
+
+    def _checkpoint_files(self) -> list[Path]:
+        return sorted((self.path / "checkpoints").glob("round-*.safetensors"))
 
     def save_model(self, model: MultimodalModel) -> None:
         """Write the final model."""
@@ -324,9 +322,8 @@ def check_same_config(run: Run, config: RunConfig) -> None:
 
 
 def option_differences(before: RunConfig, after: RunConfig) -> Iterator[tuple[str, Any, Any]]:
-    """Each option that differs, with both values. Where the data lies is not compared."""
-    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
-    old["data"]["root"] = new["data"]["root"] = None
+    """Each option that differs, with both values. Where files lie is not compared."""
+    old, new = before.without_paths(), after.without_paths()
     for content in (old, new):
         # Parameters are laid out in the order of the modalities, which dictionaries ignore.
         content["modalities"]["order"] = list(content["modalities"])
@@ -346,6 +343,9 @@ def versions() -> dict[str, str]:
     found = {"python": sys.version.split()[0]}
     for name in _PACKAGES:
         found[name] = metadata.version(name)
+    for name in _OPTIONAL_PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
     return found
 
 
@@ -387,6 +387,19 @@ def _read_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
         return dict(load_tensors(path.read_bytes()))
     except (OSError, SafetensorError, struct.error) as error:
         raise UserInputError(f"{path} cannot be read as safetensors") from error
+
+
+def _read_checkpoint(path: Path) -> Checkpoint:
+    tensors = _read_tensors(path)
+    try:
+        done, count = int(tensors["round"][0]), int(tensors["count"][0])
+        # Checkpoints from before there were server optimisers have no state of one.
+        momentum = tensors.get("momentum", np.zeros(0))
+        second_moment = tensors.get("second_moment", np.zeros(0))
+        vector, total = tensors["vector"], tensors["total"]
+    except (KeyError, IndexError) as error:
+        raise UserInputError(f"{path} is not a checkpoint of a run") from error
+    return Checkpoint(done, vector, total, count, momentum, second_moment)
 
 
 def _ends_with_newline(stream: Any) -> bool:

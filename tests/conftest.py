@@ -39,6 +39,11 @@ TINY: dict[str, Any] = {
 }
 
 
+#: A residual network of 0.4 million parameters with BatchNorm, which timm has for tests.
+TINY_TIMM = "test_resnet"
+WORDS = ["the", "heart", "is", "large", "small", "lung", "##s", "clear", "no", "effusion", "."]
+
+
 @dataclass(frozen=True)
 class FinishedRun:
     """A run made by the command line, with everything it printed."""
@@ -94,8 +99,12 @@ def prepared() -> Callable[[RunConfig], PreparedData]:
     def get(config: RunConfig) -> PreparedData:
         content = config.model_dump(mode="json")
         sections = ("data", "modalities", "missingness", "federation")
-        training = (config.training.seed, config.training.augmentations)
-        key = json.dumps([*(content[name] for name in sections), *training])
+        others = (
+            config.training.seed,
+            config.training.augmentations,
+            config.evaluation.choose_round,
+        )
+        key = json.dumps([*(content[name] for name in sections), *others])
         if key not in known:
             known[key] = prepare(config)
         return known[key]
@@ -224,3 +233,55 @@ def make_run(tmp_path: Path, tiny: Callable[..., RunConfig]) -> Callable[..., Pa
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def save_timm() -> Callable[..., Path]:
+    """Saves random weights of ``TINY_TIMM``, with a classifier and with running statistics."""
+    import torch
+    from safetensors.torch import save_file
+
+    from privfin.models.public_libraries import import_library
+
+    def save(path: Path, seed: int = 0) -> Path:
+        timm = import_library("timm")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = timm.create_model(TINY_TIMM, pretrained=False, num_classes=5)
+            for module in network.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.running_mean.normal_(0, 0.1)
+                    module.running_var.uniform_(0.5, 1.5)
+        save_file(network.state_dict(), path)
+        return path
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def save_bert() -> Callable[..., Path]:
+    """Saves a BERT of two small layers with random weights and a vocabulary made by hand."""
+    import torch
+
+    from privfin.models.public_libraries import import_library
+
+    def save(folder: Path, seed: int = 0) -> Path:
+        transformers = import_library("transformers")
+        folder.mkdir(parents=True)
+        vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+        (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+        (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+        settings = transformers.BertConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=16,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            transformers.BertModel(settings).save_pretrained(folder)
+        return folder
+
+    return save

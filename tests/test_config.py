@@ -258,6 +258,19 @@ def test_a_file_lists_the_modalities_it_uses(tmp_path):
     assert config.modalities["image"].order == 2
 
 
+def test_ranges_count_in_the_digest_but_not_the_order_they_are_written_in():
+    """Parameters are laid out by the columns' names, so two orders are one model."""
+
+    def digest(ranges: dict) -> str:
+        table = {"encoder": "values", "kind": "tabular", "ranges": ranges}
+        return parse_config({"modalities": {"labs": table}}, "here").digest()
+
+    first = digest({"age": [0, 100], "sex": [0, 1]})
+    assert first == digest({"sex": [0, 1], "age": [0, 100]})
+    assert first != digest({"age": [0, 120], "sex": [0, 1]})
+    assert first != digest({"age": [0, 100]})
+
+
 def test_a_configuration_cannot_change_once_read():
     config = RunConfig()
     with pytest.raises(Exception, match="frozen"):
@@ -272,6 +285,7 @@ CHANGES = [
     ("data.image_size", 33),
     ("data.labels", ["a"]),
     ("data.test_fraction", 0.3),
+    ("data.validation_fraction", 0.2),
     ("data.skip_bad", True),
     ("data.mask_words", ["x"]),
     ("data.manifest.file", "other.csv"),
@@ -345,6 +359,7 @@ CHANGES = [
     ("crypto.layout", "3x15"),
     ("crypto.value_bits", 12),
     ("crypto.update_bound", 1.5),
+    ("evaluation.choose_round", "validation"),
     ("evaluation.bootstrap", 10),
     ("evaluation.confidence", 0.9),
     ("evaluation.calibration_bins", 5),

@@ -152,14 +152,9 @@ def _progress() -> Iterator[Progress]:
     if not console.is_terminal:
         yield _lines(console)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(22),
-        TextColumn("{task.percentage:.0f}%"),
-    )
-    with Progress(
-        *columns, TextColumn("left"), TimeRemainingColumn(), console=console, transient=True
-    ) as bar:
+    share = TextColumn("{task.percentage:.0f} % done,")
+    columns = (TextColumn("{task.description}"), BarColumn(22), share, TimeRemainingColumn())
+    with Progress(*columns, TextColumn("left"), console=console, transient=True) as bar:
         task = bar.add_task("reading", total=None)
         current = ""
 

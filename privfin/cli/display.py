@@ -163,6 +163,21 @@ class TrainingDisplay:
             self._progress.update(self._task, completed=number - 1)
         self._refresh()
 
+    def choosing_round(self, number: int, rounds: int) -> None:
+        """See ``TrainingObserver``."""
+        if not self._terminal:
+            if number == 1:
+                self._print(f"choosing one of {rounds} rounds on the validation patients ...")
+            return
+        if number == 1:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task = self._progress.add_task("choosing a round", total=rounds)
+            self._current = ""
+        if self._task is not None:
+            self._progress.update(self._task, completed=number)
+        self._refresh()
+
     def note(self, text: str) -> None:
         """A line that stays."""
         self._print(text)

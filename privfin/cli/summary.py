@@ -16,6 +16,9 @@ from privfin.evaluation.groups import Groups
 from privfin.federation.plan import SitePlan, TrainingPlan
 from privfin.federation.statement import claim, narrow_segments
 
+#: Cells that fit beside each other in the table of groups.
+_MOST_COLUMNS = 4
+
 
 def warn_if_not_private(console: Console, config: RunConfig) -> None:
     """Say loudly when a run gives no guarantee."""
@@ -53,11 +56,18 @@ def _figures(site: SitePlan) -> tuple[object, ...]:
 
 
 def _names(group: list[SitePlan]) -> str:
-    return (
-        group[0].name
-        if len(group) == 1
-        else f"{group[0].name}..{group[-1].name.removeprefix('site-')}"
-    )
+    """``north``; ``site-01..08`` of several, or ``north..south`` if they are not numbered."""
+    first, last = group[0].name, group[-1].name
+    if len(group) == 1:
+        return first
+    stem, _, number = last.rpartition("-")
+    is_numbered = number.isdigit() and first.rpartition("-")[0] == stem
+    return f"{first}..{number if is_numbered else last}"
+
+
+def _holds(modalities: Sequence[str]) -> str:
+    """``image+text``; of more modalities with blanks, where a line may break."""
+    return ("+" if len(modalities) < 3 else " + ").join(modalities)
 
 
 def missingness_line(config: RunConfig) -> str | None:
@@ -96,7 +106,7 @@ def print_plan(console: Console, config: RunConfig, plan: TrainingPlan) -> None:
         site = group[0]
         table.add_row(
             _names(group),
-            "+".join(site.modalities),
+            _holds(site.modalities),
             f"{site.patients}",
             f"{site.sampling_rate:.3f}",
             f"{site.noise_multiplier:.3f}",
@@ -158,6 +168,34 @@ def _target(config: RunConfig) -> str:
     )
 
 
+def print_extras(console: Console, extras: dict[str, Any]) -> None:
+    """What only some runs have: the round that was chosen, and the sites' own models."""
+    chosen, tuned = extras.get("chosen_round"), extras.get("fine_tuned")
+    if chosen:
+        console.print(
+            f"Round {chosen['round']} was chosen: the best macro AUROC "
+            f"({chosen['macro_auroc_on_validation']:.3f}) on "
+            f"{chosen['validation_patients']} validation patients, read without noise",
+            highlight=False,
+        )
+    if not tuned:
+        return
+    table = Table(title="The sites' own, fine-tuned models", title_justify="left")
+    table.add_column("available")
+    for name in ("mean AUROC", "least", "greatest"):
+        table.add_column(name, justify="right")
+    for name, found in tuned["cells"].items():
+        shown = [_number(found[key]) for key in ("mean", "min", "max")] if found else ["-"] * 3
+        table.add_row(name, *shown)
+    console.print(table)
+    if tuned["without"]:
+        console.print(
+            f"Without a model of its own, because fine-tuning was interrupted: "
+            f"{', '.join(tuned['without'])}",
+            highlight=False,
+        )
+
+
 def print_result(
     console: Console,
     config: RunConfig,
@@ -202,7 +240,7 @@ def print_result(
         entry = by_name[group[0].name]
         budget.add_row(
             _names(group),
-            "+".join(group[0].modalities),
+            _holds(group[0].modalities),
             human_epsilon(float(entry["epsilon"])),
             f"{config.privacy.epsilon:g}",
             f"{entry['delta']:.1e}",
@@ -215,15 +253,27 @@ def print_result(
     console.print(
         f"Sent: {human_bytes(up)} up, {human_bytes(down)} down over all sites.\n"
         f"Files: {path}/ (model.safetensors, metrics.json, privacy.json, manifest.json)\n"
-        f'Next: privfin predict {path} --image X.png --text "..."',
+        f"Next: privfin predict {path} {_example_inputs(config)}",
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
 
 
+def _example_inputs(config: RunConfig) -> str:
+    """Options of ``privfin predict`` for the kinds of inputs that a run has."""
+    kinds = {modality.kind for modality in config.modalities.values()}
+    columns = [column for modality in config.modalities.values() for column in modality.columns]
+    words = ["--image X.png"] if "image" in kinds else []
+    words += ['--text "..."'] if "text" in kinds else []
+    return " ".join([*words, *(f"--value {column}=..." for column in columns[:1])])
+
+
 def print_groups(console: Console, cells: Sequence[str], groups: Groups) -> None:
-    """Macro AUROC of each group per cell."""
+    """Macro AUROC of each group per cell; of many cells, those of all and of single modalities."""
+    left_out = len(cells) > _MOST_COLUMNS
+    if left_out:
+        cells = [name for name in cells if " + " not in name]
     table = Table(title="Macro AUROC by group of held-out patients", title_justify="left")
     table.add_column("by")
     table.add_column("group", overflow="fold")
@@ -241,6 +291,8 @@ def print_groups(console: Console, cells: Sequence[str], groups: Groups) -> None
     console.print(table)
     if hidden:
         console.print(f"- stands for {hidden}, or no label with both classes", highlight=False)
+    if left_out:
+        console.print("Other combinations of modalities: metrics.json", highlight=False)
 
 
 def _number(value: float | None) -> str:

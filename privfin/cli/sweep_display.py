@@ -101,6 +101,10 @@ class SweepDisplay:
         """See ``TrainingObserver``."""
         self._show(f"fine-tuning {number}/{sites}, {site}")
 
+    def choosing_round(self, number: int, rounds: int) -> None:
+        """See ``TrainingObserver``."""
+        self._show(f"choosing a round on the validation patients ({number}/{rounds})")
+
     def run_ended(self, one: Combination, state: State, reason: str) -> None:
         """See ``SweepObserver``."""
         took = human_time(time.monotonic() - self._run_begun)

@@ -72,6 +72,10 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan without touching data.")
     ] = False,
+    no_cache: Annotated[
+        bool,
+        typer.Option("--no-cache", help="Keep no features of frozen encoders on this machine."),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the plan or the result as JSON.")
     ] = False,
@@ -95,7 +99,7 @@ def train(
             raise ConfigError("--resume needs --out RUN: which run to go on with")
         if dry_run:
             raise ConfigError("--resume and --dry-run do not go together")
-        _resume(out, config, overrides, as_json)
+        _resume(out, config, overrides, as_json, no_cache)
         return
     settings = load_config(config, overrides)
     if settings.federation.site and sites is not None:
@@ -105,7 +109,7 @@ def train(
     if dry_run:
         _show_plan(settings, as_json)
         return
-    _new_run(settings, out or _default_out(settings), as_json)
+    _new_run(settings, out or _default_out(settings), as_json, no_cache)
 
 
 def _delta(text: str | None) -> str | float | None:
@@ -141,14 +145,14 @@ def _show_plan(config: RunConfig, as_json: bool) -> None:
     print_plan(console, config, plan)
 
 
-def _new_run(config: RunConfig, out: Path, as_json: bool) -> None:
+def _new_run(config: RunConfig, out: Path, as_json: bool, no_cache: bool) -> None:
     from privfin.errors import UserInputError
 
     if out.exists():
         raise UserInputError(
             f"{out} exists: choose another --out, or continue that run with --resume --out {out}"
         )
-    _work(config, out, None, as_json)
+    _work(config, out, None, as_json, no_cache)
 
 
 def _resume(
@@ -156,23 +160,21 @@ def _resume(
     path: Path | None,
     overrides: list[tuple[str, Any]],
     as_json: bool,
+    no_cache: bool,
 ) -> None:
+    from privfin.federation.public_weights import check_same_weights
     from privfin.runs import check_same_config, load_run
 
     run = load_run(out)
     config = run.config
-    data_root = None
     if path is not None or overrides:
         given = load_config(path, overrides) if path else _changed(config, overrides)
         check_same_config(run, given)
-        data_root = given.data.root
+        config = given  # the same, but for where data and weights lie
     if run.is_finished:
         raise ConfigError(f"{out} has finished: there is nothing to resume")
-    if data_root is not None:
-        config = config.model_copy(
-            update={"data": config.data.model_copy(update={"root": data_root})}
-        )
-    _work(config, out, run, as_json)
+    check_same_weights(run, config)
+    _work(config, out, run, as_json, no_cache)
 
 
 def _changed(config: RunConfig, overrides: list[tuple[str, Any]]) -> RunConfig:
@@ -183,7 +185,7 @@ def _changed(config: RunConfig, overrides: list[tuple[str, Any]]) -> RunConfig:
     return parse_config(content, "the options")
 
 
-def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool) -> None:
+def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool, no_cache: bool) -> None:
     import torch
 
     from privfin.cli.display import TrainingDisplay, plain_console
@@ -197,16 +199,20 @@ def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool) -> None:
         complete_run,
         start_run,
     )
+    from privfin.models.feature_cache import default_cache
 
     check_without_data(config)
     console = plain_console(as_json)
     warn_if_not_private(console, config)
     display = TrainingDisplay(console)
     with display:
-        data = prepare(config, display.stage)
+        cache = None if no_cache else default_cache()
+        data = prepare(config, display.stage, cache)
         torch.set_num_threads(1)  # the rows of one step are too few to share between cores
         for notice in data.notices:
             display.note(f"note: {notice}")
+        for line in cache.remarks() if cache else ():
+            display.note(f"note: {line}")
         plan = make_plan(config, data.declarations)
         if run is None:
             run = start_run(out, config, plan, data)
@@ -256,22 +262,30 @@ def _traffic(events: list[dict[str, Any]]) -> tuple[int, int]:
     return up + last[0], down + last[1]
 
 
+#: Results that only some runs have; their keys in metrics.json.
+EXTRAS = ("chosen_round", "fine_tuned")
+
+
 def _report(console: Console, config: RunConfig, result: Result, as_json: bool) -> None:
-    from privfin.cli.summary import print_result
+    from privfin.cli.summary import print_extras, print_result
     from privfin.files import jsonable
 
     traffic = _traffic(result.run.events())
+    metrics = result.run.metrics
+    extras: dict[str, Any] = {k: v for k, v in metrics.items() if k in EXTRAS}
     if as_json:
         content = {
             "run": str(result.run.path),
             "claim": result.privacy["claim"],
             "cells": result.run.metrics["cells"],
             "groups": result.run.metrics["groups"],
+            **extras,
             "privacy": result.privacy,
             "bytes": {"up": traffic[0], "down": traffic[1]},
         }
         typer.echo(json.dumps(jsonable(content), indent=2))
         return
+    print_extras(console, extras)
     path = str(result.run.path)
     print_result(
         console, config, result.plan, result.cells, result.privacy, traffic, path, result.groups

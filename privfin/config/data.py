@@ -110,6 +110,13 @@ class DataConfig(SourceOptions):
     test_fraction: float = Field(
         default=0.25, gt=0, lt=1, description="share of patients kept for tests"
     )
+    validation_fraction: float = Field(
+        default=0.1,
+        gt=0,
+        lt=1,
+        description="share of the training patients kept aside to choose a round, if "
+        "evaluation.choose_round is validation",
+    )
     part: tuple[PartConfig, ...] = Field(default=(), description="the sources of a mix")
 
     @model_validator(mode="after")

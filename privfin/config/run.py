@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -74,10 +75,22 @@ class RunConfig(Section):
                 raise ValueError(f"site '{site.name}' names an unknown modality '{word}'{hint}")
         return self
 
-    def digest(self) -> str:
-        """SHA-256 of the canonical JSON, without folders (a path differs between sites)."""
+    def without_paths(self) -> dict[str, Any]:
+        """The content as JSON without places of files and folders: they differ between sites.
+
+        What is in public weights is compared by its own digest, which the manifest holds.
+        """
         content = self.model_dump(mode="json")
-        del content["data"]["root"], content["model"]["retrieval"]["root"]
+        content["data"]["root"] = content["model"]["retrieval"]["root"] = None
+        for modality in content["modalities"].values():
+            modality["weights"] = None
+            if modality["encoder"].startswith("transformers:"):
+                modality["encoder"] = "transformers"
+        return content
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON of :meth:`without_paths`."""
+        content = self.without_paths()
         # Sorting must not hide the order of modalities: parameters are laid out in that order.
         content["modalities"] = list(content["modalities"].items())
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))

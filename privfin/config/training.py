@@ -225,6 +225,11 @@ class CryptoConfig(Section):
 class EvaluationConfig(Section):
     """How the final model is measured."""
 
+    choose_round: Literal["last", "validation"] = Field(
+        default="last",
+        description="last reports the mean of the last rounds' models; validation the round with "
+        "the best macro AUROC on validation patients, who are read without noise",
+    )
     bootstrap: int = Field(default=500, ge=0, le=100_000, description="resamples of patients")
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="level of the intervals")
     calibration_bins: int = Field(

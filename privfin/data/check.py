@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -17,7 +17,7 @@ import numpy as np
 from privfin.config import RunConfig
 from privfin.data.images import ArrayImage
 from privfin.data.load import load_source
-from privfin.data.records import LazyInput
+from privfin.data.records import LazyInput, Record
 from privfin.data.sources import LoadedData
 from privfin.data.tables import watch_tables
 from privfin.errors import DataError
@@ -29,8 +29,6 @@ Progress = Callable[[str, int, int], None]
 NAMED_FILES = 10_000
 #: Records between two calls of a progress.
 _COUNT_EVERY = 1000
-#: Readers begin a notice with this word when a record is left out because of its file.
-_SKIPPED = "skipped "
 
 
 @dataclass(frozen=True)
@@ -96,18 +94,18 @@ def check_source(
 
     try:
         with watch_tables(reading):
-            loaded = load_source(_tolerant(config))
+            loaded = load_source(_with_every_record(config))
     except DataError as error:
         return DataCheck(config.data.source, problems=(str(error),))
     found = _counted(config, loaded, progress)
     return _with_files(config, found, loaded, progress) if files else found
 
 
-def _tolerant(config: RunConfig) -> RunConfig:
-    """The same configuration, but readers go on after a file that they cannot read."""
+def _with_every_record(config: RunConfig) -> RunConfig:
+    """The same configuration, but no reader opens files to leave records out: a check does it."""
     data = config.data
-    parts = tuple(part.model_copy(update={"skip_bad": True}) for part in data.part)
-    data = data.model_copy(update={"skip_bad": True, "part": parts})
+    parts = tuple(part.model_copy(update={"skip_bad": False}) for part in data.part)
+    data = data.model_copy(update={"skip_bad": False, "part": parts})
     return config.model_copy(update={"data": data})
 
 
@@ -129,28 +127,23 @@ def _counted(config: RunConfig, loaded: LoadedData, progress: Progress) -> DataC
         ages += not math.isnan(record.age)
     counts = zip(dataset.label_names, known.tolist(), positive.tolist(), strict=True)
     labels = {name: LabelCount(k, p) for name, k, p in counts}
-    test = loaded.test_patients
-    skipped = tuple(n for n in dataset.notices if n.startswith(_SKIPPED))
-    problems, warnings = _judged(len(origins), None if test is None else len(test), labels)
-    return _with_unreadable(
-        config,
-        DataCheck(
-            source=config.data.source,
-            record_is="image" if config.data.views == "all" else "study",
-            patients=len(origins),
-            records=len(dataset.records),
-            test_patients=None if test is None else len(test),
-            sex_known=sexes,
-            age_known=ages,
-            modalities=dict(modalities),
-            labels=labels,
-            places=dict(Counter(origin for origin in origins.values() if origin).most_common()),
-            notes=tuple(notice for notice in dataset.notices if notice not in skipped),
-            problems=tuple(problems),
-            warnings=tuple(warnings),
-        ),
-        skipped,
-        len(skipped),
+    given = loaded.test_patients
+    test = None if given is None else len(given & origins.keys())
+    problems, warnings = _judged(len(origins), test, labels)
+    return DataCheck(
+        source=config.data.source,
+        record_is="image" if config.data.views == "all" else "study",
+        patients=len(origins),
+        records=len(dataset.records),
+        test_patients=test,
+        sex_known=sexes,
+        age_known=ages,
+        modalities=dict(modalities),
+        labels=labels,
+        places=dict(Counter(origin for origin in origins.values() if origin).most_common()),
+        notes=dataset.notices,
+        problems=tuple(problems),
+        warnings=tuple(warnings),
     )
 
 
@@ -186,52 +179,46 @@ def _with_files(
 ) -> DataCheck:
     """Open every file; see :func:`check_source`."""
     total = sum(1 for _ in _stored_inputs(loaded))
+    lenient = {part.name for part in config.data.part if part.skip_bad}
     named: list[str] = []
-    unreadable = 0
-    for opened, stored in enumerate(_stored_inputs(loaded)):
+    unreadable = refused = 0
+    for opened, (record, stored) in enumerate(_stored_inputs(loaded)):
         progress("opening files", opened, total)
         try:
             stored.load()
         except DataError as error:
             unreadable += 1
+            # A mix puts the part's name before its patients'.
+            part = record.patient_id.partition(":")[0]
+            refused += not (config.data.skip_bad or part in lenient)
             if len(named) < NAMED_FILES:
                 named.append(str(error))
     progress("opening files", total, total)
-    found = replace(found, files=total)
+    problems, warnings = list(found.problems), list(found.warnings)
     if total and unreadable == total:
-        text = f"none of the {total} files can be read: is {config.data.root} their folder?"
-        found = replace(found, problems=(*found.problems, text))
-    return _with_unreadable(config, found, named, unreadable)
+        problems.append(
+            f"none of the {total} files can be read: is {config.data.root} their folder?"
+        )
+    elif refused:
+        problems.append(
+            f"{refused} files cannot be read: get them again, or leave their records out with "
+            "data.skip_bad = true"
+        )
+    if unreadable > refused:
+        warnings.append(f"{unreadable - refused} records will be left out (skip_bad)")
+    return replace(
+        found,
+        files=total,
+        unreadable_files=unreadable,
+        unreadable=tuple(named),
+        problems=tuple(problems),
+        warnings=tuple(warnings),
+    )
 
 
-def _stored_inputs(loaded: LoadedData) -> Iterator[LazyInput]:
-    """Every input that lies in a file of its own."""
+def _stored_inputs(loaded: LoadedData) -> Iterator[tuple[Record, LazyInput]]:
+    """Every input that lies in a file of its own, with its record."""
     for record in loaded.dataset.records:
         for raw in record.inputs.values():
             if not isinstance(raw, str | np.ndarray | ArrayImage):
-                yield raw
-
-
-def _with_unreadable(
-    config: RunConfig, found: DataCheck, named: Sequence[str], count: int
-) -> DataCheck:
-    """Add files that cannot be read, and what follows."""
-    if not count:
-        return found
-    total = found.unreadable_files + count
-    text = f"{count} files cannot be read"
-    problems, warnings = found.problems, found.warnings
-    if config.data.skip_bad:
-        warnings = (*warnings, f"{text}: their records are left out (data.skip_bad)")
-    else:
-        problems = (
-            *problems,
-            f"{text}: get them again, or leave their records out with data.skip_bad = true",
-        )
-    return replace(
-        found,
-        unreadable_files=total,
-        unreadable=(*found.unreadable, *named)[:NAMED_FILES],
-        problems=problems,
-        warnings=warnings,
-    )
+                yield record, raw

@@ -154,7 +154,7 @@ def _clear_errors(path: Path, name: str | None = None) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise DataError(f"{where} does not fit into memory; use a smaller image size") from error
+        raise DataError(f"{where} needs more memory than there is; use smaller images") from error
     except (
         zipfile.BadZipFile,
         zlib.error,

@@ -53,6 +53,33 @@ def split_patients(
     return train, test
 
 
+def validation_size(patients: int, fraction: float) -> int:
+    """Number of validation patients among training patients, as :func:`test_size` counts.
+
+    Raises :class:`UserInputError` unless both parts get a patient.
+    """
+    size = round(fraction * patients)
+    if not 0 < size < patients:
+        raise UserInputError(
+            f"data.validation_fraction = {fraction} leaves one part of {patients} training "
+            "patients empty; use more patients or another fraction"
+        )
+    return size
+
+
+def split_validation(
+    train: Sequence[str], fraction: float, seed: int
+) -> tuple[list[str], list[str]]:
+    """Training patients without, and the validation patients drawn from them with the ``seed``.
+
+    Both lists keep the order of ``train``. Raises as :func:`validation_size` does.
+    """
+    size = validation_size(len(train), fraction)
+    chosen = set(public_rng(seed, "validation").permutation(len(train))[:size].tolist())
+    kept = [p for i, p in enumerate(train) if i not in chosen]
+    return kept, [p for i, p in enumerate(train) if i in chosen]
+
+
 def refuse_overlap(train: Iterable[str], test: Iterable[str]) -> None:
     """Raise :class:`DataError`, naming a patient, if one is in both groups."""
     both = sorted(set(train) & set(test))

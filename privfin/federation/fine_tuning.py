@@ -48,11 +48,12 @@ def fine_tune(
         if not run.has_local_model(name) and not (counted and started.get(name, 0))
     ]
     model = initial_model(config, len(plan.label_names))
+    model.use_public(data.public)
     for number, name in enumerate(waiting, start=1):
         if should_stop():
             return False
         streams = stream_source(config, name)
-        trainer = LocalTrainer(config, plan.site(name), data.sites[name], streams)
+        trainer = LocalTrainer(config, plan.site(name), data.sites[name], streams, data.public)
         run.record("site-fine-tuning-started", site=name, steps=plan.fine_tune_steps)
         observer.fine_tuning_started(name, number, len(waiting))
         assign(model, final + trainer.fine_tune(final, plan.fine_tune_steps))
@@ -73,9 +74,9 @@ def fine_tuned_results(
     quick = config.evaluation.model_copy(update={"bootstrap": 0})
     scores: dict[str, list[float]] = {}
     for name in sites:
-        results = assess(
-            run.local_model(name), data.test, plan.label_names, quick, config.training.seed
-        )
+        model = run.local_model(name)
+        model.use_public(data.public)
+        results = assess(model, data.test, plan.label_names, quick, config.training.seed)
         for cell, result in results.items():
             scores.setdefault(cell, []).append(result.macro_auroc)
     return {

@@ -45,6 +45,10 @@ class TrainingObserver(Protocol):
         """After the last round, the ``number``-th of ``sites`` starts to fine-tune."""
         ...
 
+    def choosing_round(self, number: int, rounds: int) -> None:
+        """The ``number``-th of ``rounds`` models is measured on the validation patients."""
+        ...
+
 
 class SilentObserver:
     """Shows nothing."""
@@ -56,6 +60,9 @@ class SilentObserver:
         """Do nothing."""
 
     def fine_tuning_started(self, site: str, number: int, sites: int) -> None:
+        """Do nothing."""
+
+    def choosing_round(self, number: int, rounds: int) -> None:
         """Do nothing."""
 
 

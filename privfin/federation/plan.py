@@ -19,7 +19,12 @@ from privfin.crypto.bfv import ciphertext_bytes
 from privfin.crypto.pack import Packing
 from privfin.data.load import check_tables, label_names
 from privfin.data.missingness import check_label
-from privfin.data.partition import site_sizes, sites_modalities, test_size
+from privfin.data.partition import (
+    site_sizes,
+    sites_modalities,
+    test_size,
+    validation_size,
+)
 from privfin.errors import PlanError
 from privfin.models.segments import counts, initial_model, segments, trains
 from privfin.privacy.accounting import SubsampledGaussianEvent, epsilon
@@ -151,6 +156,8 @@ def declared_sites(config: RunConfig) -> list[SiteDeclaration]:
             "read: declare [[federation.site]] entries with 'patients = N' to plan without data"
         )
     total = config.data.patients - test_size(config.data.patients, config.data.test_fraction)
+    if config.evaluation.choose_round == "validation":
+        total -= validation_size(total, config.data.validation_fraction)
     sizes = site_sizes(total, config.federation.sites)
     names = site_names(config)
     held = site_modalities(config)

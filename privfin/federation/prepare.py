@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from privfin.config import RunConfig
 from privfin.data.augment import with_copies
@@ -20,14 +19,16 @@ from privfin.data.partition import (
     partition_patients,
     refuse_overlap,
     split_patients,
+    split_validation,
 )
 from privfin.data.records import Dataset
 from privfin.data.sources import LoadedData
 from privfin.errors import PlanError
+from privfin.federation.encoding import Encoded, Encoding, encoder_notices
 from privfin.federation.local_training import SiteData
 from privfin.federation.plan import SiteDeclaration, site_modalities, site_names
 from privfin.federation.public_set import load_public, refuse_own_patients
-from privfin.models.frontends import read_inputs
+from privfin.models.feature_cache import FeatureCache
 from privfin.models.multimodal import Batch
 from privfin.privacy.calibration import check_delta, default_delta
 
@@ -60,7 +61,8 @@ class TestData:
 class PreparedData:
     """Every site's training data and the common test data, after the front ends.
 
-    ``public`` holds the public records of ``imputer = "retrieval"``, encoded by front ends.
+    ``public`` holds the public records of ``imputer = "retrieval"``, encoded by front ends, and
+    ``validation`` those of the patients that a round is chosen on (``evaluation.choose_round``).
     """
 
     sites: dict[str, SiteData]
@@ -68,19 +70,29 @@ class PreparedData:
     test: TestData
     notices: tuple[str, ...]
     public: Batch | None = None
+    validation: TestData | None = None
 
 
 def _silent(stage: str, done: int, total: int) -> None:
     pass
 
 
-def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
+def prepare(
+    config: RunConfig, progress: Progress = _silent, cache: FeatureCache | None = None
+) -> PreparedData:
     """Load, split, deal to sites and encode.
 
+    Args:
+        config: the run's configuration.
+        progress: told what is being done.
+        cache: where features of frozen encoders are kept; None computes them anew.
+
     Raises:
-        DataError, ConfigError: see :func:`load_source`.
+        DataError, ConfigError: see :func:`load_source`; an input cannot be read (without
+            ``data.skip_bad``); a frozen encoder cannot be loaded.
         PlanError: a site would have fewer patients than a batch.
     """
+    frozen = encoder_notices(config)  # refuses weights that do not fit before data is read
     progress("reading data", 0, 1)
     loaded = load_source(config)
     dataset = loaded.dataset
@@ -88,60 +100,69 @@ def prepare(config: RunConfig, progress: Progress = _silent) -> PreparedData:
     if public is not None:
         refuse_own_patients(public, dataset)
     train, test = _split(config, loaded)
+    validation: list[str] = []
+    if config.evaluation.choose_round == "validation":
+        train, validation = split_validation(
+            train, config.data.validation_fraction, config.training.seed
+        )
     dealt = _deal(config, dataset, train)
-    declarations, parts = [], {}
-    notices = list(dataset.notices)
-    declarations_by_name = {n: s.patients for s in config.federation.site for n in s.names}
-    for name, held in zip(site_names(config), site_modalities(config), strict=True):
-        own = _training_records(config, dataset.of_patients(dealt[name], name), held)
-        count = len(own.patients())
-        if count < config.training.batch_size:
-            raise PlanError(
-                f"site '{name}' has {count} patients with usable records, fewer than one batch "
-                f"of {config.training.batch_size}: lower training.batch_size or merge sites"
-            )
-        parts[name] = own
-        declared = declarations_by_name.get(name)
-        _check_declaration(config, name, declared or count, count)
-        if declared not in (None, count):
-            notices.append(
-                f"site '{name}' does not have exactly the {declared} patients that it declares; "
-                "the plan uses the declared number"
-            )
-        declarations.append(SiteDeclaration(name, held, declared or count))
+    holdings = dict(zip(site_names(config), site_modalities(config), strict=True))
+    parts = {}
+    for name, held in holdings.items():
+        parts[name] = _training_records(config, dataset.of_patients(dealt[name], name), held)
+        _declare(config, name, held, parts[name])  # refuses before anything is encoded
     held_out = _held_out_records(config, dataset.of_patients(test, "test"))
     if not held_out.records:
         raise PlanError("no held-out patient has a known label, so the model cannot be measured")
-    held_modalities = {d.name: d.modalities for d in declarations}
-    sites = {}
-    for index, (name, own) in enumerate(parts.items()):
-        progress("encoding", index, len(parts) + 1)
-        patients = list(own.patients().values())
-        copies, rows = _with_copies(config, own, held_modalities[name])
-        sites[name] = SiteData(encode(rows, config), patients, own.fingerprint(), copies)
-    progress("encoding", len(parts), len(parts) + 1)
-    test_data = TestData(
-        encode(held_out, config),
-        tuple(r.patient_id for r in held_out.records),
-        held_out.fingerprint(),
-        is_thinned=any(config.missingness.test.values()),
-        sex=tuple(r.sex for r in held_out.records),
-        age=tuple(r.age for r in held_out.records),
-        source=tuple(map(part_of, held_out.records)) if config.data.source == "mix" else None,
-    )
-    progress("encoding", len(parts) + 1, len(parts) + 1)
-    shared = None if public is None else encode(public, config)
-    return PreparedData(sites, tuple(declarations), test_data, tuple(notices), shared)
+    copied = {n: _with_copies(config, own, holdings[n]) for n, own in parts.items()}
+    aside = _held_out_records(config, dataset.of_patients(validation, "validation"))
+    if validation:
+        _check_choosable(aside)
+    sets = [rows for _, rows in copied.values()] + [held_out, aside, *([public] if public else [])]
+    total = sum(len(rows.records) for rows in sets) * len(config.modalities)
+    encoding = Encoding(config, cache, _Counter(progress, total))
+    notices = [*dataset.notices, *frozen]
+    sites, declarations = {}, []
+    for name, (copies, rows) in copied.items():
+        own = encoding.readable(parts[name], rows, copies)
+        declaration, remarks = _declare(config, name, holdings[name], own.dataset)
+        declarations.append(declaration)
+        notices += [*own.notices, *remarks]
+        patients = list(own.dataset.patients().values())
+        sites[name] = SiteData(own.batch, patients, own.dataset.fingerprint(), copies)
+    tested = encoding.readable(held_out, held_out)
+    notices += tested.notices
+    chosen_on = None
+    if validation:
+        watched = encoding.readable(aside, aside)
+        notices += watched.notices
+        chosen_on = _test_data(config, watched)
+    shared = None if public is None else encoding.strictly(public)
+    if cache is not None:
+        cache.trim()
+    test_data = _test_data(config, tested)
+    return PreparedData(sites, tuple(declarations), test_data, tuple(notices), shared, chosen_on)
+
+
+def _check_choosable(validation: Dataset) -> None:
+    """Refuse, before a run is trained, validation patients that could not choose a round."""
+    labels = [r.labels for r in validation.records]
+    if not any({0.0, 1.0} <= set(column) for column in zip(*labels, strict=True)):
+        raise PlanError(
+            "no label has both positive and negative validation patients: use a larger "
+            "data.validation_fraction, or evaluation.choose_round = 'last'"
+        )
 
 
 def data_key(config: RunConfig) -> str:
     """Equal keys mean that :func:`prepare` gives equal data.
 
-    It holds every option but the two that a sweep varies and that :func:`prepare` does not read,
-    except for what :func:`check_declared` checks again.
+    It holds every option but the two that a sweep varies. Of these :func:`prepare` reads only what
+    :func:`check_declared` checks again, and whether there is a public set.
     """
     content = config.model_dump(mode="json")
     del content["privacy"]["epsilon"], content["model"]["imputer"]
+    content["public"] = config.model.imputer == "retrieval"
     return json.dumps(content, sort_keys=True)
 
 
@@ -155,16 +176,55 @@ def check_declared(config: RunConfig, data: PreparedData) -> None:
         _check_declaration(config, site.name, site.patients, len(data.sites[site.name].patients))
 
 
-def encode(dataset: Dataset, config: RunConfig) -> Batch:
-    """All records as front-end tensors: computed once, because nothing in a front end learns."""
-    inputs, present = {}, {}
-    for name, modality in config.modalities.items():
-        inputs[name], present[name] = read_inputs(
-            dataset.records, name, modality, config.data.image_size
+def _test_data(config: RunConfig, tested: Encoded) -> TestData:
+    records = tested.dataset.records
+    if not records:
+        raise PlanError("no held-out record can be read, so the model cannot be measured")
+    return TestData(
+        tested.batch,
+        tuple(r.patient_id for r in records),
+        tested.dataset.fingerprint(),
+        is_thinned=any(config.missingness.test.values()),
+        sex=tuple(r.sex for r in records),
+        age=tuple(r.age for r in records),
+        source=tuple(map(part_of, records)) if config.data.source == "mix" else None,
+    )
+
+
+class _Counter:
+    """Adds up what is encoded, for a progress bar."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._done, self._total = progress, 0, total
+
+    def __call__(self, inputs: int) -> None:
+        self._done += inputs
+        self._progress("encoding", self._done, self._total)
+
+
+def _declare(
+    config: RunConfig, name: str, held: tuple[str, ...], own: Dataset
+) -> tuple[SiteDeclaration, list[str]]:
+    """What a site says of itself, with a notice if its number of patients is another one.
+
+    Raises:
+        PlanError: it has fewer patients than a batch, or delta does not suit their number.
+    """
+    count = len(own.patients())
+    if count < config.training.batch_size:
+        raise PlanError(
+            f"site '{name}' has {count} patients with usable records, fewer than one batch "
+            f"of {config.training.batch_size}: lower training.batch_size or merge sites"
         )
-    width = len(dataset.label_names)
-    labels = np.array([r.labels for r in dataset.records], dtype=np.float32).reshape(-1, width)
-    return Batch(inputs, present, torch.from_numpy(labels))
+    declared = {n: s.patients for s in config.federation.site for n in s.names}.get(name)
+    _check_declaration(config, name, declared or count, count)
+    notices = []
+    if declared not in (None, count):
+        notices.append(
+            f"site '{name}' does not have exactly the {declared} patients that it declares; "
+            "the plan uses the declared number"
+        )
+    return SiteDeclaration(name, held, declared or count), notices
 
 
 def _with_copies(config: RunConfig, dataset: Dataset, held: Sequence[str]) -> tuple[int, Dataset]:

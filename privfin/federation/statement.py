@@ -9,6 +9,7 @@ from typing import Any
 from privfin.config import RunConfig
 from privfin.federation.aggregation import MIN_WEIGHT
 from privfin.federation.plan import SitePlan, TrainingPlan
+from privfin.models.frozen import is_frozen
 from privfin.privacy.accounting import accountant_name, epsilon
 
 NOT_PRIVATE = "NOT PRIVATE"
@@ -129,8 +130,25 @@ def privacy_statement(
             }
             for s in plan.segments
         ],
-        "not_covered": list(_NOT_COVERED),
+        "not_covered": [*_NOT_COVERED, *_frozen_encoders(config), *_also_not_covered(config)],
     }
+
+
+def _also_not_covered(config: RunConfig) -> list[str]:
+    """What this configuration computes from patients without noise, beyond what every run does."""
+    found = []
+    if config.evaluation.choose_round == "validation":
+        found.append(
+            "the validation patients: the round to report is chosen by AUROC on them, without "
+            "noise; they are neither trained nor tested on"
+        )
+    if config.model.imputer == "retrieval":
+        found.append(
+            "the public records that missing features are taken from: their features are in the "
+            "model's file; that they are public is declared, and that none of them is a patient "
+            "of a site is checked by comparing images, values and longer texts only"
+        )
+    return found
 
 
 def _fine_tuning(plan: TrainingPlan) -> dict[str, Any]:
@@ -141,6 +159,16 @@ def _fine_tuning(plan: TrainingPlan) -> dict[str, Any]:
             "it, and nothing of it is sent. Its steps are inside the site's epsilon all the same"
         ),
     }
+
+
+def _frozen_encoders(config: RunConfig) -> list[str]:
+    """What public weights have seen is nothing that a run could check."""
+    names = [m for m, c in config.modalities.items() if is_frozen(c)]
+    return [
+        f"the weights of the frozen {name} encoder: taken to be public, so patients that they were "
+        "trained on have no guarantee, and no patient of the sites may be among them"
+        for name in names
+    ]
 
 
 def _site_statement(config: RunConfig, site: SitePlan, steps: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from privfin.errors import ConfigError, PrivfinError
 from privfin.evaluation.cells import CellResult
 from privfin.evaluation.groups import Groups
 from privfin.federation.assessment import assess, assess_groups
+from privfin.federation.choosing import ChosenRound, choose_round
 from privfin.federation.fine_tuning import fine_tune, fine_tuned_results
 from privfin.federation.local import Outcome, SilentObserver, TrainingObserver, train_locally
 from privfin.federation.plan import TrainingPlan, make_plan
 from privfin.federation.prepare import PreparedData
+from privfin.federation.public_weights import encoder_digests
 from privfin.federation.statement import claim, privacy_statement
 from privfin.files import write_json
 from privfin.models.segments import assign, initial_model
@@ -36,8 +38,10 @@ class Result:
 
 
 def fingerprints(data: PreparedData) -> dict[str, str]:
-    """SHA-256 of every site's training data and of the held-out data."""
+    """SHA-256 of every site's training data, and of the validation and held-out data."""
     found = {name: site.fingerprint for name, site in data.sites.items()}
+    if data.validation is not None:
+        found["validation patients"] = data.validation.fingerprint
     return {**found, "held-out": data.test.fingerprint}
 
 
@@ -66,6 +70,7 @@ def start_run(path: Path, config: RunConfig, plan: TrainingPlan, data: PreparedD
         ],
         "plan": plan_figures(plan),
         "data_sha256": fingerprints(data),
+        "weights_sha256": encoder_digests(config),
         "notices": public_notices(data.notices),
         "public_seed": config.training.seed,
         "versions": versions(),
@@ -146,18 +151,17 @@ def complete_run(
         if run.attempts():
             run.record("resumed")
         outcome = train_locally(config, plan, data, run, observer=observer, should_stop=should_stop)
+        watcher = observer or SilentObserver()
         is_done = outcome.is_complete
+        chosen = None
+        if is_done and data.validation is not None:
+            chosen = choose_round(config, plan, data, data.validation, run, outcome.rounds, watcher)
+            outcome = replace(outcome, vector=chosen.vector)
         if is_done and plan.fine_tune_steps:
             is_done = fine_tune(
-                config,
-                plan,
-                data,
-                run,
-                outcome.vector,
-                observer=observer or SilentObserver(),
-                should_stop=should_stop,
+                config, plan, data, run, outcome.vector, observer=watcher, should_stop=should_stop
             )
-        return _finish(run, config, data, plan, outcome, is_done)
+        return _finish(run, config, data, plan, outcome, is_done, chosen)
 
 
 def _finish(
@@ -167,6 +171,7 @@ def _finish(
     plan: TrainingPlan,
     outcome: Outcome,
     is_done: bool,
+    chosen: ChosenRound | None,
 ) -> Result | None:
     started, tuned = run.spent_rounds(), run.fine_tunings()
     if config.privacy.reproducible:  # what is repeated releases the same numbers again
@@ -184,6 +189,9 @@ def _finish(
     results = assess(model, data.test, *asked)
     groups = assess_groups(model, data.test, *asked)
     metrics = _metrics(config, outcome.rounds, results, groups)
+    if chosen is not None:
+        metrics["chosen_by"] = chosen.describe(outcome.rounds)
+        metrics["chosen_round"] = chosen.to_dict()
     if plan.fine_tune_steps:
         metrics["fine_tuned"] = fine_tuned_results(config, plan, data, run)
     write_json(run.path / "metrics.json", metrics)

@@ -90,6 +90,11 @@ class FeatureCache:
         if self._written > self.limit // 10:
             self.trim()
 
+    def remarks(self) -> list[str]:
+        """What a user should know of it after a run."""
+        found = f"{self.hits} features came from the cache {self.folder}" if self.hits else ""
+        return [line for line in (found, self.problem) if line]
+
     def trim(self) -> None:
         """Delete the entries used longest ago until the rest fits the limit."""
         self._written = 0

@@ -72,6 +72,10 @@ def fixed_width(modality: ModalityConfig) -> int:
     raise ValueError(f"encoder '{modality.encoder}' has no fixed features")
 
 
+def _raise(row: int, error: DataError) -> None:
+    raise error
+
+
 def read_inputs(
     records: Sequence[Record],
     name: str,
@@ -79,7 +83,7 @@ def read_inputs(
     image_size: int,
     *,
     cache: FeatureCache | None = None,
-    unreadable: dict[int, str] | None = None,
+    unreadable: Callable[[int, DataError], None] = _raise,
     advance: Callable[[int], None] = lambda records: None,
 ) -> tuple[Tensor, Tensor]:
     """Front-end tensors of one modality for all records, :data:`CHUNK` records at a time.
@@ -90,8 +94,8 @@ def read_inputs(
         modality: its options.
         image_size: side of the images.
         cache: where features of frozen encoders are kept; other front ends are quicker than it.
-        unreadable: when given, the position and the reason of every record whose input cannot be
-            read are put here and its row stays zero; when None the first one raises.
+        unreadable: called with the position of a record whose input cannot be read, and why. The
+            row stays zero. By default the error is raised.
         advance: called with the number of records that were just done.
 
     Returns:
@@ -111,30 +115,35 @@ def read_inputs(
         for row, record in enumerate(part, start=start):
             if name not in record.inputs:
                 continue
-            key = known.key(record.inputs[name]) if known else ""
-            found = known.get(key) if known else None
-            if found is not None:
-                inputs[row], present[row] = found, True
-                continue
             try:
-                loaded = load_input(record.inputs[name])
+                key = known.key(record.inputs[name]) if known else ""
+                found = known.get(key) if known else None
+                loaded = load_input(record.inputs[name]) if found is None else None
             except DataError as error:
-                if unreadable is None:
-                    raise
-                unreadable.setdefault(row, str(error))
+                unreadable(row, error)
                 continue
-            rows.append(row)
-            raw.append(loaded)
-            keys.append(key)
+            present[row] = True
+            if found is not None:
+                inputs[row] = found
+            if loaded is not None:
+                rows.append(row)
+                raw.append(loaded)
+                keys.append(key)
         features = transform(raw)
         if not bool(torch.isfinite(features).all()):
             raise DataError(f"modality '{name}' has inputs that are not finite numbers")
         inputs[rows] = features
-        present[rows] = True
         if known:
             known.put(keys, features)
         advance(len(part))
     return inputs, present
+
+
+#: Packages whose version may change a frozen encoder's features.
+_VERSIONS = {
+    "timm": ("privfin", "torch", "timm", "pillow"),
+    "transformers": ("privfin", "torch", "transformers", "tokenizers"),
+}
 
 
 class _Known:
@@ -149,12 +158,13 @@ class _Known:
             "encoder": modality.encoder if family == "timm" else family,
             "weights": weights_digest(modality),
             "length": modality.length if modality.kind == "text" else image_size,
-            "versions": {name: metadata.version(name) for name in ("privfin", "torch", family)},
+            "versions": {name: metadata.version(name) for name in _VERSIONS[family]},
         }
         self._front_end = json.dumps(parts, sort_keys=True).encode()
 
     def key(self, raw: RawInput) -> str:
-        kind = b"text" if isinstance(raw, str) else type(raw).__name__.encode()
+        # An image that was moved must not be taken for one that is stored.
+        kind = type(raw).__name__.encode()
         return entry_key([self._front_end, kind, input_content(raw)])
 
     def get(self, key: str) -> Tensor | None:
@@ -181,6 +191,8 @@ def _pixels(raw: Sequence[LoadedInput], side: int) -> Tensor:
 
 
 def _standardised(images: Tensor) -> Tensor:
+    if not len(images):
+        return images
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     spread = images.std(dim=(1, 2, 3), keepdim=True, correction=0)
     return (images - mean) / (spread + 1e-2)

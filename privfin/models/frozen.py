@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ class FrozenEncoder:
     name: str
     width: int
     network: nn.Module
-    encode_one: Callable[[Tensor | str], Tensor]
+    encode_one: Callable[[Any], Tensor]
     digest: str
 
     def features(self, raw: Sequence[Tensor | str]) -> Tensor:
@@ -54,7 +55,7 @@ class FrozenEncoder:
             else "no BatchNorm layers"
         )
         return (
-            f"{self.name} is frozen: {parameters / 1e6:.1f} million parameters that do not train, "
+            f"{self.name} is frozen: {parameters:,} parameters that do not train, "
             f"{frozen}, {self.width} features, weights {self.digest[:16]}"
         )
 

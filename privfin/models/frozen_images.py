@@ -26,7 +26,7 @@ def width(name: str) -> int:
         return int(network(torch.empty(1, *size)).shape[1])
 
 
-def load(name: str, weights: str) -> tuple[nn.Module, Callable[[Tensor | str], Tensor]]:
+def load(name: str, weights: str) -> tuple[nn.Module, Callable[[Any], Tensor]]:
     """The network with its weights, and the function from one grey image to its feature.
 
     A grey square becomes the channels and the size that the architecture's public configuration
@@ -69,9 +69,8 @@ def _create(name: str) -> Any:
         raise ConfigError(f"timm:{name} cannot be used as an encoder: {reason}") from error
 
 
-def _prepare(image: Tensor | str, settings: dict[str, Any]) -> Tensor:
+def _prepare(image: Tensor, settings: dict[str, Any]) -> Tensor:
     """A grey image in [0, 1], (1, side, side), as (channels, height, width)."""
-    assert isinstance(image, Tensor)
     channels, height, across = settings["input_size"]
     mode = "bilinear" if settings["interpolation"] == "bilinear" else "bicubic"
     resized = nn.functional.interpolate(

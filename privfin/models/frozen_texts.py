@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from privfin.errors import ConfigError
 from privfin.models.public_libraries import import_library
+from privfin.models.weights import check_folder
 
 #: Nothing is fetched, and no code that lies in the folder is run.
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -22,7 +23,7 @@ def width(folder: str) -> int:
     return int(_configuration(folder).hidden_size)
 
 
-def load(folder: str, length: int) -> tuple[nn.Module, Callable[[Tensor | str], Tensor]]:
+def load(folder: str, length: int) -> tuple[nn.Module, Callable[[Any], Tensor]]:
     """The network with its weights, and the function from one text to its feature.
 
     At most ``length`` tokens are read, with those that the tokenizer adds (such as [CLS]). The
@@ -54,7 +55,7 @@ def load(folder: str, length: int) -> tuple[nn.Module, Callable[[Tensor | str], 
         raise ConfigError(f"{folder} reads {longest} tokens at most: lower length ({length})")
     network.eval()
 
-    def encode_one(text: Tensor | str) -> Tensor:
+    def encode_one(text: str) -> Tensor:
         tokens = tokenizer(text, truncation=True, max_length=length, return_tensors="pt")
         ids = tokens["input_ids"].long()
         if ids.shape[1] == 0:  # a tokenizer that adds nothing to an empty text
@@ -67,6 +68,7 @@ def load(folder: str, length: int) -> tuple[nn.Module, Callable[[Tensor | str], 
 
 @lru_cache(maxsize=8)
 def _configuration(folder: str) -> Any:
+    check_folder(folder)
     library = import_library("transformers")
     try:
         settings = library.AutoConfig.from_pretrained(folder, **_LOCAL)

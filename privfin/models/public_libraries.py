@@ -18,6 +18,7 @@ _OFFLINE = {
     "TRANSFORMERS_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "DO_NOT_TRACK": "1",
 }
 _NO_OPERATOR = re.compile(r"operator torchvision::(\w+) does not exist")
@@ -34,12 +35,16 @@ def import_library(name: str) -> ModuleType:
     os.environ.update(_OFFLINE)
     try:
         _import_torchvision()
-        return importlib.import_module(name)
+        library = importlib.import_module(name)
     except ImportError as error:
         raise ConfigError(
             f"a {name} encoder needs the extra '{name}' ({error}): "
             f"pip install 'privfin[{name}]', then try again"
         ) from error
+    if name == "transformers":  # its bars and hints are not for our users
+        library.logging.set_verbosity_error()
+        library.logging.disable_progress_bar()
+    return library
 
 
 def _import_torchvision() -> None:

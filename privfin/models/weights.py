@@ -39,23 +39,34 @@ def weight_files(modality: ModalityConfig) -> list[Path]:
     """The files that a frozen encoder is made of, in order. Raises as :func:`weights_digest`."""
     family, _, name = modality.encoder.partition(":")
     if family == "timm":
-        assert modality.weights is not None  # the configuration checks it
+        if modality.weights is None:
+            raise ConfigError("a timm encoder needs weights = FILE: nothing is downloaded")
         return [check_safetensors(modality.weights)]
-    folder = Path(name)
-    if not folder.is_dir():
-        raise ConfigError(
-            f"transformers encoder: {folder} is not a folder; nothing is downloaded, so give a "
-            "folder with config.json, model.safetensors and the tokenizer's files"
-        )
+    folder = check_folder(name)
     files = sorted(p for p in folder.iterdir() if p.is_file())
     if not any(p.suffix == ".safetensors" for p in files):
         pickled = [p for p in files if p.suffix in _PICKLED]
         if pickled:
             check_safetensors(pickled[0])
         raise ConfigError(f"{folder} holds no weights: model.safetensors is not there")
+    return [p for p in files if p.suffix in _MATTERS]
+
+
+def check_folder(name: str) -> Path:
+    """The folder of a transformers encoder. A name that is no folder could be looked up elsewhere.
+
+    Raises:
+        ConfigError: it is not a folder, or holds no config.json.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        raise ConfigError(
+            f"transformers encoder: {folder} is not a folder; nothing is downloaded, so give a "
+            "folder with config.json, model.safetensors and the tokenizer's files"
+        )
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{folder} holds no config.json, which names the architecture")
-    return [p for p in files if p.suffix in _MATTERS]
+    return folder
 
 
 def check_safetensors(path: Path) -> Path:

@@ -110,13 +110,13 @@ def test_unreadable_files_that_will_be_left_out_are_no_problem(tmp_path) -> None
     found = check("chexpert", root, data__skip_bad=True)
     assert found.usable
     assert found.unreadable_files == 1
-    assert any("left out (data.skip_bad)" in text for text in found.warnings)
+    assert any("1 records will be left out" in text for text in found.warnings)
     every = check("chexpert", chexpert(tmp_path / "all", 3, (0, 1, 2)), data__skip_bad=True)
     assert not every.usable
     assert "none of the 3 files can be read" in every.problems[0]
 
 
-def test_files_that_a_reader_leaves_out_itself_are_counted_too(tmp_path) -> None:
+def test_files_of_a_manifest_are_opened_too(tmp_path) -> None:
     (tmp_path / "images").mkdir()
     for name in ("a", "b", "c"):
         Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "images" / f"{name}.png")
@@ -124,9 +124,12 @@ def test_files_that_a_reader_leaves_out_itself_are_counted_too(tmp_path) -> None
     rows = [f"p{n},images/{n}.png,fine,{i % 2}" for i, n in enumerate("abc")]
     (tmp_path / "manifest.csv").write_text("\n".join(["patient_id,image,text,sick", *rows]))
     found = check("manifest", tmp_path, data__labels=["sick"])
-    assert found.unreadable_files == 1
+    assert (found.files, found.unreadable_files) == (3, 1)
     assert "b.png" in found.unreadable[0]
     assert not found.usable
+    allowed = check("manifest", tmp_path, data__labels=["sick"], data__skip_bad=True)
+    assert (allowed.files, allowed.unreadable_files) == (3, 1)
+    assert allowed.usable
 
 
 def test_tables_alone_can_be_checked(tmp_path) -> None:
@@ -198,6 +201,9 @@ patients = 40
     assert found.patients == 46
     assert "patient00002" in found.unreadable[0]
     assert found.unreadable_files == 1
+    assert not found.usable
+    swap(tmp_path / "mix.toml", 'folder = "stanford"', 'folder = "stanford"\nskip_bad = true')
+    assert check_source(load_config(tmp_path / "mix.toml")).usable
 
 
 def test_progress_counts_up_to_the_end(tmp_path) -> None:

@@ -1,5 +1,7 @@
 """The MedMNIST reader, on tiny files written here, and on files that are not what they seem."""
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +144,22 @@ def test_a_cut_or_damaged_file_is_named(tmp_path) -> None:
     damaged[200:260] = bytes(60)
     path.write_bytes(bytes(damaged))
     with pytest.raises(DataError, match=r"pneumoniamnist\.npz.* cannot be read"):
+        read_medmnist(tmp_path, image_size=16)
+
+
+def test_an_array_that_claims_to_be_huge_is_refused(tmp_path) -> None:
+    path = write(tmp_path) / "pneumoniamnist.npz"
+    header = io.BytesIO()
+    claim = {"descr": "|u1", "fortran_order": False, "shape": (10**12, 28, 28)}
+    np.lib.format.write_array_header_1_0(header, claim)
+    given = arrays()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train_images.npy", header.getvalue() + bytes(100))
+        for name, values in list(given.items())[1:]:
+            content = io.BytesIO()
+            np.save(content, values)
+            archive.writestr(f"{name}.npy", content.getvalue())
+    with pytest.raises(DataError, match=r"'train_images' (needs more memory|cannot be read)"):
         read_medmnist(tmp_path, image_size=16)
 
 

@@ -21,7 +21,7 @@ import typer
 from PIL import Image
 
 from privfin.cli import app as command_line
-from privfin.config import load_config, parse_override
+from privfin.config import load_config, parse_config, parse_override
 from privfin.data.phantom import generate_phantom
 from privfin.errors import PrivfinError
 from privfin.federation.plan import declared_sites, make_plan
@@ -123,8 +123,7 @@ def test_commands_parse(page: str, line: str) -> None:
     while isinstance(command, click.Group):
         command = command.commands[words.pop(0)]
     with command.make_context(str(command.name), words) as context:
-        for text in context.params.get("set_") or []:
-            load_config(None, [parse_override(text)])
+        load_config(None, [parse_override(text) for text in context.params.get("set_") or []])
         config = context.params.get("config")
         assert config is None or str(config) == "own.toml" or (ROOT / str(config)).exists()
 
@@ -186,7 +185,9 @@ def test_the_example_with_own_data_works(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = page.read_text("utf-8")
-    (toml,) = blocks(text, "toml")
+    toml, *more = blocks(text, "toml")
+    for addition in more:  # what the page adds later fits into the same file
+        parse_config(tomllib.loads(f"{toml}\n{addition}"), page.name)
     (table,) = blocks(text, "csv")
     header, *rows = csv.reader(table.splitlines())
     assert all(len(row) == len(header) for row in rows)
@@ -208,6 +209,18 @@ def test_the_example_with_own_data_works(
     assert run.privacy["claim"] == "dp"
     assert {site["site"] for site in run.privacy["sites"]} == {"north", "south"}
     assert all(site["epsilon"] <= 8 for site in run.privacy["sites"])
+
+
+def test_the_example_of_shards_can_be_planned() -> None:
+    text = (ROOT / "docs/how-to/missingness.md").read_text("utf-8")
+    (toml,) = blocks(text, "toml")
+    config = parse_config(tomllib.loads(toml), "missingness.md")
+    config = config.model_copy(
+        update={"privacy": config.privacy.model_copy(update={"epsilon": math.inf})}
+    )
+    sites = make_plan(config, declared_sites(config)).sites
+    assert [s.modalities for s in sites] == [("image",)] * 8 + [("image", "text")] * 2
+    assert [sites[0].name, sites[7].name, sites[-1].name] == ["chexpert-1", "chexpert-8", "openi-2"]
 
 
 # The site.

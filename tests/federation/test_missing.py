@@ -144,6 +144,14 @@ def test_shards_stand_in_the_plan_as_sites(tiny: Make) -> None:
     assert trained["encoder.text"] == trained["imputer.image_to_text"] == 3
 
 
+def test_a_run_of_shards_is_one_line_of_the_plan(tiny: Make) -> None:
+    config = shards(tiny)
+    shown = io.StringIO()
+    print_plan(Console(file=shown, width=80), config, make_plan(config, declared_sites(config)))
+    assert "│ xray " in shown.getvalue()
+    assert "│ mixed-1..3 " in shown.getvalue()
+
+
 def test_shards_are_trained_on_as_sites(tiny: Make) -> None:
     sites = [{"name": "mixed", "match": ["*"], "shards": 3, "patients": 50}]
     data = prepare(tiny(federation__site=sites))

@@ -33,6 +33,7 @@ def reference_epsilon(sigma: float, rate: float, steps: int, delta: float) -> fl
         {"federation__sites": 4, "federation__modalities": "2:1:1", "data__patients": 203},
         {"federation__sites": 5, "model__imputer": "zero", "privacy__epsilon": 3.0},
         {"privacy__epsilon": math.inf, "crypto__encryption": "none"},
+        {"evaluation__choose_round": "validation", "data__validation_fraction": 0.2},
         {"privacy__delta": 1e-6, "crypto__layout": "3x15", "crypto__value_bits": 11},
     ],
 )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from privfin.config import RunConfig
 from privfin.errors import PlanError
@@ -29,6 +30,7 @@ def test_data_are_shared_over_budgets_and_imputers_only(tiny: Tiny) -> None:
         {"missingness__train": {"text": 0.5}},
         {"modalities__text__features": 64},
         {"privacy__delta": 1e-6},
+        {"model__imputer": "retrieval", "model__retrieval__source": "phantom"},
     ):
         assert data_key(tiny(**changed)) != key, changed
 
@@ -41,7 +43,10 @@ def test_shared_data_meet_the_check_of_every_budget(
     data = prepared(tiny(privacy__epsilon=math.inf))
     check_declared(config, data)
     first = data.declarations[0].name
-    more = replace(data.sites[first], patients=data.sites[first].patients * 20)
+    site = data.sites[first]
+    rows = torch.arange(len(site.batch)).repeat(20)
+    records = [[p + k * len(site.batch) for p in ps] for k in range(20) for ps in site.patients]
+    more = replace(site, batch=site.batch.rows(rows), patients=records)
     grown = replace(data, sites={**data.sites, first: more})
     check_declared(tiny(privacy__epsilon=math.inf, privacy__delta=0.01), grown)
     with pytest.raises(PlanError, match=f"site '{first}'"):

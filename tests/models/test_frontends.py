@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privfin.config import ModalityConfig
+from privfin.data.images import StoredImage
 from privfin.data.records import Record
 from privfin.errors import DataError
-from privfin.models.frontends import WORD_BUCKETS, frontend, read_inputs
+from privfin.models.frontends import CHUNK, WORD_BUCKETS, frontend, read_inputs
 
 SIDE = 16
 MODALITIES = {
@@ -126,6 +128,49 @@ def test_hashing_is_the_same_in_every_process():
     )
     here = [str(frontend(modality, SIDE)(TEXTS).tolist()) for modality in readers]
     assert out.stdout.splitlines() == here
+
+
+class Lazy:
+    """An image that is made when it is asked for; knows how many of them are alive at once."""
+
+    alive: weakref.WeakSet
+    most: int
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def load(self) -> np.ndarray:
+        made = np.random.default_rng(self.seed).integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
+        marker = made.view(type("Counted", (np.ndarray,), {"__hash__": object.__hash__}))
+        Lazy.alive.add(marker)
+        Lazy.most = max(Lazy.most, len(Lazy.alive))
+        return marker
+
+    def content(self) -> bytes:
+        return bytes([self.seed])
+
+
+def test_lazy_inputs_give_the_same_and_only_one_part_of_them_is_in_memory():
+    Lazy.alive, Lazy.most = weakref.WeakSet(), 0
+    count = 2 * CHUNK + 7
+    done: list[int] = []
+    lazy = [Lazy(i) for i in range(count)]
+    found, present = read_inputs(
+        as_records(lazy), "m", MODALITIES["cnn"], SIDE, advance=done.append
+    )
+    assert 0 < Lazy.most <= CHUNK + 1
+    assert done == [CHUNK, CHUNK, 7]
+    assert present.all()
+    eager = frontend(MODALITIES["cnn"], SIDE)([Lazy(i).load() for i in range(count)])
+    assert torch.equal(found, eager)
+
+
+def test_the_first_unreadable_input_is_named_with_its_row(tmp_path):
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    image = StoredImage(tmp_path / "cut.png", SIDE, "list.csv row 7")
+    records = as_records([*raw_inputs("cnn"), image])
+    with pytest.raises(DataError, match=r"list\.csv row 7: image .*cut\.png cannot be decoded"):
+        read_inputs(records, "m", MODALITIES["cnn"], SIDE)
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
