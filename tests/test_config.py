@@ -312,6 +312,7 @@ CHANGES = [
     ("federation.sites", 3),
     ("federation.modalities", "8:0:2"),
     ("federation.alpha", math.inf),
+    ("federation.patients", 5000),
     ("federation.site", [SITE]),
     ("model.width", 64),
     ("model.imputer", "zero"),

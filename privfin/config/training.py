@@ -48,6 +48,11 @@ class FederationConfig(Section):
         description="sites with image only : text only : both, in proportion; or any modalities, "
         "as 'image=4, text=4, image+text=2'",
     )
+    patients: int | None = Field(
+        default=None,
+        ge=1,
+        description="declared number of training patients in all, for plans without data",
+    )
     alpha: float = Field(
         default=1.0, gt=0, description="label skew between sites (Dirichlet; inf = none)"
     )

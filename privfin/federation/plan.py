@@ -137,31 +137,36 @@ def declared_sites(config: RunConfig) -> list[SiteDeclaration]:
     Raises:
         PlanError: the number of patients a site has is not declared.
     """
-    if config.federation.site:
-        undeclared = [s.name for s in config.federation.site if s.patients is None]
-        if undeclared:
-            raise PlanError(
-                f"site '{undeclared[0]}' does not declare its number of patients: add "
-                f"'patients = N' to its [[federation.site]] to plan without data"
-            )
-        every = tuple(config.modalities)
-        return [
-            SiteDeclaration(name, s.modalities or every, s.patients or 0)
-            for s in config.federation.site
-            for name in s.names
-        ]
-    if config.data.source != "phantom":
+    declared = declared_patients(config)
+    undeclared = [name for name in site_names(config) if name not in declared]
+    if undeclared and config.federation.site:
         raise PlanError(
-            f"{config.data.source} does not say how many patients each site has before it is "
-            "read: declare [[federation.site]] entries with 'patients = N' to plan without data"
+            f"site '{undeclared[0]}' does not declare its number of patients: add "
+            f"'patients = N' to its [[federation.site]] to plan without data"
         )
-    total = config.data.patients - test_size(config.data.patients, config.data.test_fraction)
-    if config.evaluation.choose_round == "validation":
-        total -= validation_size(total, config.data.validation_fraction)
+    if undeclared:
+        raise PlanError(
+            f"{config.data.source} does not say how many patients there are before it is read: "
+            "declare federation.patients = N, the training patients in all, to plan without data"
+        )
+    held = dict(zip(site_names(config), site_modalities(config), strict=True))
+    return [SiteDeclaration(name, held[name], count) for name, count in declared.items()]
+
+
+def declared_patients(config: RunConfig) -> dict[str, int]:
+    """Training patients by site, as far as the configuration alone declares them."""
+    if config.federation.site:
+        sites = config.federation.site
+        return {n: s.patients for s in sites if s.patients is not None for n in s.names}
+    total = config.federation.patients
+    if config.data.source == "phantom":
+        total = config.data.patients - test_size(config.data.patients, config.data.test_fraction)
+        if config.evaluation.choose_round == "validation":
+            total -= validation_size(total, config.data.validation_fraction)
+    if total is None:
+        return {}
     sizes = site_sizes(total, config.federation.sites)
-    names = site_names(config)
-    held = site_modalities(config)
-    return [SiteDeclaration(*each) for each in zip(names, held, sizes, strict=True)]
+    return dict(zip(site_names(config), sizes, strict=True))
 
 
 def check_without_data(config: RunConfig) -> None:
@@ -170,11 +175,10 @@ def check_without_data(config: RunConfig) -> None:
     Raises:
         PlanError: see :func:`make_plan`.
     """
-    named = config.federation.site
     check_tables(config)
     check_label(config.missingness.label, label_names(config))
     _check_cohort(config, len(site_names(config)))
-    if all(s.patients is not None for s in named) if named else config.data.source == "phantom":
+    if len(declared_patients(config)) == len(site_names(config)):
         make_plan(config, declared_sites(config))
 
 

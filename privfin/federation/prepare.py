@@ -26,7 +26,7 @@ from privfin.data.sources import LoadedData
 from privfin.errors import PlanError
 from privfin.federation.encoding import Encoded, Encoding, encoder_notices
 from privfin.federation.local_training import SiteData
-from privfin.federation.plan import SiteDeclaration, site_modalities, site_names
+from privfin.federation.plan import SiteDeclaration, declared_patients, site_modalities, site_names
 from privfin.federation.public_set import load_public, refuse_own_patients
 from privfin.models.feature_cache import FeatureCache
 from privfin.models.multimodal import Batch
@@ -217,7 +217,9 @@ def _declare(
             f"site '{name}' has {count} patients with usable records, fewer than one batch "
             f"of {config.training.batch_size}: lower training.batch_size or merge sites"
         )
-    declared = {n: s.patients for s in config.federation.site for n in s.names}.get(name)
+    # The phantom's own number of patients is no declaration: unlabelled patients may be left out.
+    made = config.data.source == "phantom" and not config.federation.site
+    declared = None if made else declared_patients(config).get(name)
     _check_declaration(config, name, declared or count, count)
     notices = []
     if declared not in (None, count):
