@@ -237,7 +237,7 @@ def test_predict_refuses_what_it_cannot_use(
 ) -> None:
     run = finished_runs("dp").path
     (folder / "bad.png").write_bytes(b"no picture")
-    assert "--image, --text, or both" in refused("predict", run)
+    assert "give --image, --text or --value" in refused("predict", run)
     assert "does not exist" in refused("predict", run, "--image", "none.png")
     assert "cannot be decoded" in refused("predict", run, "--image", "bad.png")
     assert "cannot be decoded" in refused("predict", run, "--image", ".")
