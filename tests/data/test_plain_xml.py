@@ -17,7 +17,7 @@ LAUGHS = "".join(
     [
         f"<!DOCTYPE x [{LAUGHS}]><x>&l11;</x>",
         '<!DOCTYPE x [<!ENTITY file SYSTEM "file:///etc/passwd">]><x>&file;</x>',
-        '<!DOCTYPE x SYSTEM "http://localhost:9/x.dtd"><x/>',
+        '<!DOCTYPE x SYSTEM "http://elsewhere.invalid/x.dtd"><x/>',
         '<!DOCTYPE x [<!ENTITY % p SYSTEM "file:///etc/passwd"> %p;]><x/>',
         "<!DOCTYPE x><x/>",
     ],
