@@ -40,6 +40,7 @@ def run(epsilon: str, rate: float, seed: int, folder: Path) -> float:
     from privfin.federation.plan import make_plan
     from privfin.federation.prepare import prepare
     from privfin.federation.training_run import complete_run, start_run
+    from privfin.models.feature_cache import default_cache
 
     path = path_of(epsilon, rate, seed)
     if path.exists():
@@ -55,7 +56,7 @@ def run(epsilon: str, rate: float, seed: int, folder: Path) -> float:
         "training.learning_rate_without_privacy": rate,
     }
     config = load_config(ROOT / "configs" / "pneumoniamnist.toml", list(options.items()))
-    data = prepare(config)
+    data = prepare(config, cache=default_cache())  # features are computed once for all runs
     with tempfile.TemporaryDirectory() as temporary:
         plan = make_plan(config, data.declarations)
         started = start_run(Path(temporary) / "run", config, plan, data)
