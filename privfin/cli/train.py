@@ -57,6 +57,9 @@ def train(
     imputer: Annotated[
         str | None, typer.Option(help="How what is missing is imputed: fin, zero, ... (see docs).")
     ] = None,
+    aggregation: Annotated[
+        str | None, typer.Option(help="How sites are weighted: uniform, size or uncertainty.")
+    ] = None,
     encryption: Annotated[str | None, typer.Option(help="bfv (with masks) or none.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
     skip_bad: Annotated[
@@ -89,6 +92,7 @@ def train(
         "federation.sites": sites,
         "federation.modalities": modalities,
         "model.imputer": imputer,
+        "training.aggregation": aggregation,
         "crypto.encryption": encryption,
         "data.root": data_root,
         "data.skip_bad": True if skip_bad else None,
