@@ -55,7 +55,11 @@ def train(
         ),
     ] = None,
     imputer: Annotated[
-        str | None, typer.Option(help="How what is missing is imputed: fin, zero, ... (see docs).")
+        str | None,
+        typer.Option(
+            help="fin, fin-any, pfin, mlp, linear, prototype, mean, retrieval, zero, zero-fair, "
+            "none or late."
+        ),
     ] = None,
     aggregation: Annotated[
         str | None, typer.Option(help="How sites are weighted: uniform, size or uncertainty.")
