@@ -24,7 +24,13 @@ ROOT = Path(__file__).resolve().parent.parent
 STORE = ROOT / "runs" / "bench-pneumoniamnist"
 TARGET = ROOT / "docs" / "results" / "pneumoniamnist.md"
 EPSILONS = ("inf", "8", "3", "1")
-RATES = {"inf": (1.0, 3.0, 10.0), "8": (0.3, 1.0, 3.0), "3": (0.1, 0.3, 1.0), "1": (0.1, 0.3, 1.0)}
+#: Without privacy nothing is clipped, so gradients are about 60 times as long.
+RATES = {
+    "inf": (0.01, 0.03, 0.1),
+    "8": (1.0, 3.0, 10.0),
+    "3": (0.3, 1.0, 3.0),
+    "1": (0.1, 0.3, 1.0),
+}
 CHOOSING_SEED = 100
 #: A prototype of the same recipe: 3 seeds, the best of three step sizes for each column.
 PROTOTYPE = {"inf": "0.976", "8": "0.947 ± 0.001", "3": "0.923 ± 0.005", "1": "0.877 ± 0.007"}
