@@ -243,7 +243,11 @@ def _split(config: RunConfig, loaded: LoadedData) -> tuple[list[str], list[str]]
         test = [p for p in patients if p in loaded.test_patients]
         train = [p for p in patients if p not in loaded.test_patients]
         if not test or not train:
-            raise PlanError("the split column must put patients into both 'train' and 'test'")
+            side = "training" if test else "held-out"
+            raise PlanError(
+                f"no {side} patient has a usable record with a known label: the split must put "
+                "such patients into both 'train' and 'test'"
+            )
     else:
         train, test = split_patients(
             loaded.dataset, config.data.test_fraction, config.training.seed

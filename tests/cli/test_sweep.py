@@ -53,7 +53,7 @@ def test_a_sweep_makes_ordinary_runs_and_ends_in_a_frontier(
     prepared = []
     real = sweeping.prepare
     monkeypatch.setattr(
-        sweeping, "prepare", lambda c, p: prepared.append(c.training.seed) or real(c, p)
+        sweeping, "prepare", lambda c, *rest: prepared.append(c.training.seed) or real(c, *rest)
     )
     said = privfin(*words, "--seeds", "2")
     assert said.code == 0, said.err
