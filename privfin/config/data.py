@@ -128,6 +128,14 @@ class DataConfig(SourceOptions):
         names = [part.name for part in self.part]
         if len(set(names)) != len(names):
             raise ValueError("two parts of the mix have the same name")
+        # One person must not become two patients of a mix: clipping bounds each patient once.
+        places = [
+            (p.source, p.folder) for p in self.part if p.source not in ("phantom", "manifest")
+        ]
+        if len(set(places)) != len(places):
+            raise ValueError("two parts of the mix read the same folder as the same source")
+        if {"chexpert", "chexpert-plus"} <= {p.source for p in self.part}:
+            raise ValueError("chexpert and chexpert-plus are the same patients: mix only one")
         return self
 
 

@@ -159,6 +159,8 @@ class ModelConfig(Section):
     def _heads_divide_width(self) -> ModelConfig:
         if self.width % self.fin.heads:
             raise ValueError(f"fin.heads ({self.fin.heads}) must divide width ({self.width})")
+        if self.imputer == "late" and self.modality_dropout:
+            raise ValueError("imputer 'late' has no joint view to drop modalities from")
         if self.imputer == "retrieval" and self.retrieval.source is None:
             raise ValueError(
                 "imputer = 'retrieval' needs a public set: give model.retrieval.source"

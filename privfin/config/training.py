@@ -155,7 +155,8 @@ class TrainingConfig(Section):
         default=0.8,
         ge=0,
         le=1,
-        description="the final model is the mean of the rounds after this share",
+        description="the final model is the mean of the rounds after this share; without effect "
+        "where a round is chosen on validation patients",
     )
     imputation_weight: float = Field(
         default=0.1, allow_inf_nan=False, ge=0, description="weight of the imputation loss"

@@ -19,8 +19,9 @@ class GroupResult:
 
     Attributes:
         cells: the cells with enough patients of the group.
-        left_out: the group's other cells, each with the reason; without a number of patients,
-            which would be that of a small group.
+        left_out: the group's other cells, each with the reason and without figures: too few
+            patients for any to mean much. It hides nothing: whoever has the whole cell's counts can
+            subtract the other groups'.
     """
 
     cells: dict[str, CellResult]

@@ -6,7 +6,9 @@ alpha by how sure the site's imputer is, the rest by size.
 
 Where weights are not public they travel under the same encryption as the update: a site multiplies
 its change by its weight w_k and appends w_k once for every segment it trains, so that all sites can
-divide the sum of w_k times change by the sum of w_k, and nobody sees a single w_k. Fed-UQ-Avg
+divide the sum of w_k times change by the sum of w_k. Sites see that sum for every segment: where one
+or two sites train a segment, or two segments' trainers differ by one site, it shows that site's
+weight, which its epsilon covers. Fed-UQ-Avg
 normalises sizes and certainties apart, which would take two vectors; here the two are added first:
 
     w_k = (1 - alpha) n_k / max n + alpha exp(-u_k / T),    at least MIN_WEIGHT, at most 1
@@ -15,10 +17,11 @@ u_k, the mean variance of what the site imputes, is a parameter that the site tr
 inside the same clipped gradients (``MultimodalModel.uncertainty``). It is as private as the model,
 so neither w_k nor their sum costs anything beyond the epsilon already stated.
 
-What a lying site gains: a weight is encoded so that 1 is the largest value a valid code can hold,
-so claiming certainty gives it at most the weight 1, that is at most 1 / (1 + MIN_WEIGHT (K - 1)) of
-a segment trained by K sites. A site that breaks the encoding itself can do more harm than that by
-its update alone; neither touches anybody's epsilon.
+What a lying site gains: claiming certainty gives it the weight 1 at most, the largest value that a
+valid code can hold. Weights that would take the sum below what honest sites can send (a code may be
+negative) have no effect: the divisor never falls below MIN_WEIGHT for each site that trains the
+segment. Neither keeps a lying site from sending any change within ``crypto.update_bound``,
+unscaled, as it could under every other way of averaging. Nobody's epsilon depends on it.
 """
 
 from __future__ import annotations
@@ -82,7 +85,7 @@ class Aggregation:
             return summed, self._plan.divisors()
         changes, tail = summed[: self._plan.parameters], summed[self._plan.parameters :]
         divisors = [
-            np.full(s.stop - s.start, total if total >= MIN_WEIGHT / 2 else 1.0, dtype=np.float32)
+            np.full(s.stop - s.start, max(total, MIN_WEIGHT * s.trained_by) or 1.0, np.float32)
             for s, total in zip(self._plan.segments, tail / self._bound, strict=True)
         ]
         return changes, np.concatenate(divisors)
@@ -105,8 +108,3 @@ def site_certainty(uncertainty: float, temperature: float) -> float:
 def segment(plan: TrainingPlan, name: str) -> SegmentPlan:
     """The plan's segment of this name."""
     return next(s for s in plan.segments if s.name == name)
-
-
-def largest_share(sites: int) -> float:
-    """The most that one lying site can count for among ``sites`` that train a segment."""
-    return 1.0 / (1.0 + MIN_WEIGHT * (sites - 1))

@@ -71,6 +71,7 @@ class PreparedData:
     notices: tuple[str, ...]
     public: Batch | None = None
     validation: TestData | None = None
+    public_fingerprint: str = ""
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -142,7 +143,10 @@ def prepare(
     if cache is not None:
         cache.trim()
     test_data = _test_data(config, tested)
-    return PreparedData(sites, tuple(declarations), test_data, tuple(notices), shared, chosen_on)
+    mark = "" if public is None else public.fingerprint()
+    return PreparedData(
+        sites, tuple(declarations), test_data, tuple(notices), shared, chosen_on, mark
+    )
 
 
 def _check_choosable(validation: Dataset) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
+
 from privfin.config import DataConfig, RunConfig
 from privfin.data.load import load_source, phantom_seeds
-from privfin.data.records import Dataset, Record, input_content
+from privfin.data.records import Dataset, RawInput, Record, input_content
 from privfin.errors import ConfigError, DataError
 
 #: Reports shorter than this (characters) may be the same for several patients.
@@ -54,7 +56,8 @@ def refuse_own_patients(public: Dataset, own: Dataset) -> None:
     """Refuse a public set that shares an input with the run's own records.
 
     Identifiers may differ between copies of a data set, so the inputs themselves are compared:
-    images and values one by one, and texts unless they are short, as stock phrases are.
+    images one by one, and texts unless they are short, as stock phrases are. Values of tables are
+    not compared, because two people may well have the same age and sex.
 
     Raises:
         DataError: the public set holds a record of the run.
@@ -70,9 +73,12 @@ def refuse_own_patients(public: Dataset, own: Dataset) -> None:
 
 def _telling_inputs(record: Record) -> set[bytes]:
     """Digests of the inputs that two different patients would not have in common."""
-    contents = [
-        input_content(raw)
-        for raw in record.inputs.values()
-        if not (isinstance(raw, str) and len(raw) < _STOCK_PHRASES)
-    ]
+    contents = [input_content(raw) for raw in record.inputs.values() if not _is_common(raw)]
     return {hashlib.sha256(content).digest() for content in contents}
+
+
+def _is_common(raw: RawInput) -> bool:
+    """Whether two patients may have this very input: a short text, or values of a table."""
+    if isinstance(raw, str):
+        return len(raw) < _STOCK_PHRASES
+    return isinstance(raw, np.ndarray) and raw.ndim == 1

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from privfin.config import RunConfig
-from privfin.federation.aggregation import MIN_WEIGHT
 from privfin.federation.plan import SitePlan, TrainingPlan
 from privfin.models.frozen import is_frozen
 from privfin.privacy.accounting import accountant_name, epsilon
@@ -38,7 +37,8 @@ _AGGREGATION = {
     "uncertainty": (
         "by size and by how sure a site's imputer is; that is learned inside DP-SGD, so it is "
         "covered by the site's epsilon; weights are sent encrypted, and every site sees their sum "
-        f"for each segment; a lying site counts at most 1 against {MIN_WEIGHT} for each other site"
+        "for each segment, from which differences between segments can show a single site's "
+        "weight; a site that lies about its certainty gets the weight 1 at most"
     ),
 }
 
@@ -137,6 +137,11 @@ def privacy_statement(
 def _also_not_covered(config: RunConfig) -> list[str]:
     """What this configuration computes from patients without noise, beyond what every run does."""
     found = []
+    if config.data.source == "mix":
+        found.append(
+            "patients of different parts of a mix are taken to be different people; a person in two "
+            "parts counts as two patients, and epsilon holds for each of them alone"
+        )
     if config.evaluation.choose_round == "validation":
         found.append(
             "the validation patients: the round to report is chosen by AUROC on them, without "
@@ -146,7 +151,7 @@ def _also_not_covered(config: RunConfig) -> list[str]:
         found.append(
             "the public records that missing features are taken from: their features are in the "
             "model's file; that they are public is declared, and that none of them is a patient "
-            "of a site is checked by comparing images, values and longer texts only"
+            "of a site is checked by comparing images and longer texts only"
         )
     return found
 
@@ -156,7 +161,8 @@ def _fine_tuning(plan: TrainingPlan) -> dict[str, Any]:
         "steps": plan.fine_tune_steps,
         "seen_by": (
             "a fine-tuned model stays at its site: no other site and not the coordinator sees "
-            "it, and nothing of it is sent. Its steps are inside the site's epsilon all the same"
+            "it. Only the mean, least and greatest AUROC of these models on the held-out patients "
+            "are reported. Its steps are inside the site's epsilon all the same"
         ),
     }
 

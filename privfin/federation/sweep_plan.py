@@ -28,7 +28,7 @@ class Combination:
     @property
     def name(self) -> str:
         """The name of its run directory."""
-        return f"{self.imputer}-eps{self.epsilon:g}-seed{self.seed}"
+        return f"{self.imputer}-eps{self.epsilon:.12g}-seed{self.seed}"
 
     @property
     def words(self) -> str:
@@ -69,7 +69,7 @@ class Sweep:
     def to_dict(self) -> dict[str, Any]:
         """What ``sweep.json`` says of it, without the folder of the data."""
         content = self.base.model_dump(mode="json")
-        content["data"]["root"] = None
+        content["data"]["root"] = content["model"]["retrieval"]["root"] = None
         return {
             "config": content,
             "epsilons": list(self.epsilons),

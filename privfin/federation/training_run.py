@@ -42,6 +42,8 @@ def fingerprints(data: PreparedData) -> dict[str, str]:
     found = {name: site.fingerprint for name, site in data.sites.items()}
     if data.validation is not None:
         found["validation patients"] = data.validation.fingerprint
+    if data.public_fingerprint:
+        found["public set"] = data.public_fingerprint
     return {**found, "held-out": data.test.fingerprint}
 
 
@@ -57,7 +59,9 @@ def public_notices(notices: Sequence[str]) -> list[str]:
 def start_run(path: Path, config: RunConfig, plan: TrainingPlan, data: PreparedData) -> Run:
     """Make the run directory with its manifest. Raises UserInputError if it exists."""
     content = config.model_dump(mode="json")
-    content["data"]["root"] = None  # where a folder lies is nobody else's business
+    # Where patients' and public records lie is nobody else's business. Paths of frozen weights stay,
+    # because predict looks for them there.
+    content["data"]["root"] = content["model"]["retrieval"]["root"] = None
     manifest = {
         "run_id": secrets.token_hex(16),
         "claim": claim(config),

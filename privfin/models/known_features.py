@@ -19,7 +19,7 @@ from privfin.models.weights import weights_digest
 
 #: Packages whose version may change a front end's features.
 _VERSIONS = {
-    "scattering": ("torch",),
+    "scattering": ("torch", "numpy", "pillow"),
     "timm": ("torch", "timm", "pillow"),
     "transformers": ("torch", "transformers", "tokenizers"),
 }
@@ -32,6 +32,8 @@ _CODE = (
     "frozen_images.py",
     "frozen_texts.py",
 )
+#: And those that decode, scale and move images before.
+_DATA_CODE = ("images.py", "augment.py")
 
 
 def is_cached(modality: ModalityConfig) -> bool:
@@ -89,8 +91,9 @@ class KnownFeatures:
 
 @lru_cache(maxsize=1)
 def _code_digest() -> str:
-    folder = resources.files("privfin.models")
     digest = hashlib.sha256()
-    for name in _CODE:
-        digest.update(hashlib.sha256((folder / name).read_bytes()).digest())
+    for package, names in (("privfin.models", _CODE), ("privfin.data", _DATA_CODE)):
+        folder = resources.files(package)
+        for name in names:
+            digest.update(hashlib.sha256((folder / name).read_bytes()).digest())
     return digest.hexdigest()
