@@ -139,8 +139,8 @@ def _also_not_covered(config: RunConfig) -> list[str]:
     found = []
     if config.data.source == "mix":
         found.append(
-            "patients of different parts of a mix are taken to be different people; a person in two "
-            "parts counts as two patients, and epsilon holds for each of them alone"
+            "patients of different parts of a mix are taken to be different people; a person in "
+            "two parts counts as two patients, and epsilon holds for each of them alone"
         )
     if config.evaluation.choose_round == "validation":
         found.append(

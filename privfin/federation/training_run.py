@@ -59,8 +59,8 @@ def public_notices(notices: Sequence[str]) -> list[str]:
 def start_run(path: Path, config: RunConfig, plan: TrainingPlan, data: PreparedData) -> Run:
     """Make the run directory with its manifest. Raises UserInputError if it exists."""
     content = config.model_dump(mode="json")
-    # Where patients' and public records lie is nobody else's business. Paths of frozen weights stay,
-    # because predict looks for them there.
+    # Where patients' and public records lie is nobody else's business. Paths of frozen weights
+    # stay, because predict looks for them there.
     content["data"]["root"] = content["model"]["retrieval"]["root"] = None
     manifest = {
         "run_id": secrets.token_hex(16),
