@@ -85,7 +85,9 @@ def missingness_line(config: RunConfig) -> str | None:
         for modality, share in shares.items()
         if share
     ]
-    return f"Taken away: {'; '.join(parts)}. A record keeps at least one input."
+    inputs = any(rate for rates in (missing.train, missing.test) for rate in rates.values())
+    kept = " A record keeps at least one input." if inputs else ""
+    return f"Taken away: {'; '.join(parts)}.{kept}"
 
 
 def _rates(rates: Mapping[str, float]) -> str:

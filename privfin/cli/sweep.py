@@ -173,7 +173,9 @@ def _show_runs(asked: Sweep, folder: Path, states: dict[str, Any], as_json: bool
         typer.echo(json.dumps(jsonable(content), indent=2))
         return
     console = plain_console()
-    table = Table(title=f"{len(states)} runs", title_justify="left")
+    table = Table(
+        title="1 run" if len(states) == 1 else f"{len(states)} runs", title_justify="left"
+    )
     for name in ("run", "imputer"):
         table.add_column(name, overflow="fold")
     for name in ("epsilon", "seed"):

@@ -97,6 +97,8 @@ def check_same_sweep(sweep: Sweep, folder: Path) -> None:
         ConfigError: naming what changed.
         UserInputError: the folder holds something else.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UserInputError(f"{folder} is a file: choose another --out")
     if not folder.exists() or {path.name for path in folder.iterdir()} <= {".lock"}:
         return
     before = read_sweep(folder)

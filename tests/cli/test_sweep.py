@@ -235,6 +235,12 @@ def test_more_values_are_welcome(privfin: Any, begun: list[str]) -> None:
     assert "18 runs" in said.out
 
 
+def test_a_sweep_of_one_run_is_not_called_runs(privfin: Any, folder: Path) -> None:
+    said = privfin("sweep", "--epsilon", "8", "--out", "single", "--dry-run")
+    assert said.code == 0, said.err
+    assert "1 run " in said.out and "1 runs" not in said.out
+
+
 def test_refusals_come_before_any_work(refused: Any, words: list[str], folder: Path) -> None:
     for more, said in (
         (["--epsilon", "8,x"], "'x' must be a number above 0"),
@@ -252,6 +258,9 @@ def test_refusals_come_before_any_work(refused: Any, words: list[str], folder: P
     (folder / "s").mkdir()
     (folder / "s" / "thesis.txt").write_text("x")
     assert "not a sweep" in refused(*words)
+    (folder / "file").write_text("x")
+    assert "is a file" in refused("sweep", "--epsilon", "8", "--out", "file")
+    assert (folder / "file").read_text() == "x"
 
 
 def test_two_processes_do_not_sweep_together(privfin: Any, begun: list[str]) -> None:

@@ -183,6 +183,10 @@ def test_missingness_is_one_sentence(tiny: Make) -> None:
         "held-out records; odds of a loss x 3 where 'Edema' is 1; labels of 80 % of patients at "
         "sites without text. A record keeps at least one input."
     )
+    labels_only = tiny(missingness={"unlabelled_without": {"text": 0.8}})
+    assert missingness_line(labels_only) == (
+        "Taken away: labels of 80 % of patients at sites without text."
+    )
     shown = io.StringIO()
     print_plan(Console(file=shown, width=80), config, make_plan(config, declared_sites(config)))
     assert "Taken away: image from 10 %" in shown.getvalue()
