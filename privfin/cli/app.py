@@ -90,7 +90,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         kind = type(error).__name__
         return _fail(f"internal error ({kind}); run again with PRIVFIN_DEBUG=1 for details", 1)
     if code == INTERRUPTED:  # also what typer makes of a KeyboardInterrupt, without a word
-        return _fail("interrupted; a run that had started continues with --resume", INTERRUPTED)
+        return _fail(
+            "interrupted; go on with train --resume, or with the same sweep command", INTERRUPTED
+        )
     return code if isinstance(code, int) else 0
 
 

@@ -5,11 +5,11 @@ patients, which is public. ``uncertainty`` (Fed-UQ-Avg, arXiv 2604.12970, eq. fo
 alpha by how sure the site's imputer is, the rest by size.
 
 Where weights are not public they travel under the same encryption as the update: a site
-multiplies its change by its weight w_k and appends w_k once for every segment it trains, so that all
-sites can divide the sum of w_k times change by the sum of w_k. Sites see that sum for every segment:
-where one or two sites train a segment, or two segments' trainers differ by one site, it shows that
-site's weight, which its epsilon covers. Fed-UQ-Avg normalises sizes and certainties apart, which
-would take two vectors; here the two are added first:
+multiplies its change by its weight w_k and appends w_k once for every segment it trains, so that
+all sites can divide the sum of w_k times change by the sum of w_k. Sites see that sum for every
+segment: where one or two sites train a segment, or two segments' trainers differ by one site, it
+shows that site's weight, which its epsilon covers. Fed-UQ-Avg normalises sizes and certainties
+apart, which would take two vectors; here the two are added first:
 
     w_k = (1 - alpha) n_k / max n + alpha exp(-u_k / T),    at least MIN_WEIGHT, at most 1
 

@@ -61,7 +61,7 @@ def predict_study(
     if image is not None:
         name = _modality(run, "image")
         inputs[name] = read_grey_image(image, config.data.image_size)
-    if text is not None:
+    if text is not None and text.strip():  # a blank text is no text, as in training
         inputs[_modality(run, "text")] = text
     if values:
         _modality(run, "tabular")

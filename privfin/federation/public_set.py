@@ -33,6 +33,10 @@ def load_public(config: RunConfig) -> Dataset | None:
             f"model.retrieval.seed is {wanted.seed}, a seed of the run's phantom: the public "
             "patients would be the run's own"
         )
+    if wanted.source != "phantom" and wanted.root is None:
+        raise ConfigError(
+            f"the public set {wanted.source} needs a folder: give model.retrieval.root"
+        )
     source = config.data.model_copy(update={"part": ()})
     data = DataConfig.model_validate(
         {

@@ -90,3 +90,9 @@ def test_a_public_set_needs_no_labels(tiny, tmp_path):
     wanted = {"model__retrieval__source": "openi", "model__retrieval__root": tmp_path}
     public = load_public(tiny(**{**RETRIEVAL, **wanted}))
     assert [set(r.inputs) for r in public.records] == [{"image", "text"}]
+
+
+def test_a_public_set_without_a_folder_is_named(tiny):
+    config = tiny(**{**RETRIEVAL, "model__retrieval__source": "openi"})
+    with pytest.raises(ConfigError, match=r"give model\.retrieval\.root"):
+        load_public(config)
