@@ -437,3 +437,39 @@ def test_a_configuration_survives_json(overrides):
     again = parse_config(json.loads(text), "here")
     assert again == config
     assert again.digest() == config.digest()
+
+
+# One person must stay one patient, and options must have an effect
+
+
+@pytest.mark.parametrize(
+    ("sources", "wanted"),
+    [
+        (("openi", "openi"), "read the same folder"),
+        (("chexpert", "chexpert-plus"), "same patients"),
+    ],
+)
+def test_a_mix_that_would_hold_a_person_twice_is_refused(sources, wanted):
+    """Clipping bounds a patient once; the same person under two names would count twice."""
+    parts = [{"name": f"p{i}", "source": s} for i, s in enumerate(sources)]
+    with pytest.raises(ConfigError, match=wanted):
+        load_config(None, [("data.source", "mix"), ("data.part", parts)])
+
+
+def test_a_mix_of_two_phantoms_or_two_folders_is_fine():
+    for parts in (
+        [{"name": "a", "source": "phantom"}, {"name": "b", "source": "phantom"}],
+        [{"name": n, "source": "openi", "folder": n} for n in ("a", "b")],
+    ):
+        load_config(None, [("data.source", "mix"), ("data.part", parts)])
+
+
+def test_dropout_of_modalities_is_refused_where_it_has_no_effect():
+    with pytest.raises(ConfigError, match="no joint view"):
+        load_config(None, [("model.imputer", "late"), ("model.modality_dropout", 0.5)])
+
+
+def test_the_papers_size_is_a_preset_that_single_sizes_override():
+    fin = load_config(None, [("model.fin.preset", "paper"), ("model.fin.layers", 2)]).model.fin
+    assert (fin.layers, fin.heads, fin.feedforward, fin.tokens) == (2, 4, 1024, 1)
+    assert RunConfig().model.fin.feedforward == 32

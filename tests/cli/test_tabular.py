@@ -132,7 +132,7 @@ def test_every_availability_cell_is_measured(trained: Trained) -> None:
     assert max(map(len, tables.splitlines())) <= 80
     assert first_column(tables[: tables.index("Macro AUROC by group")]) == expected
     groups = tables[tables.index("Macro AUROC by group") : tables.index("Privacy of")]
-    for word in ("all", "image", "text", "tabular", "sex", "age", *expected):
+    for word in ("all", "image", "text", "tabular", "sex", "age"):
         assert word in groups
     assert '--image X.png --text "..." --value age=...' in trained.out
 

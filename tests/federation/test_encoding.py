@@ -132,8 +132,8 @@ def test_with_skip_bad_its_record_is_left_out_and_the_rest_is_as_without_it(copi
 def test_a_part_of_a_mix_skips_its_own_only(lazy):
     """Wherever in that part: its records name their places behind the part's name."""
     parts = [
-        {"name": "good", "source": "covid-cxr"},
-        {"name": "loose", "source": "covid-cxr", "skip_bad": True},
+        {"name": "good", "source": "covid-cxr", "folder": "good"},
+        {"name": "loose", "source": "covid-cxr", "folder": "loose", "skip_bad": True},
     ]
     config = load_config(
         None, [("data.source", "mix"), ("data.part", parts), ("data.image_size", SIDE)]

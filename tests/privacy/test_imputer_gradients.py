@@ -35,7 +35,7 @@ def make_model(kind: str, holds: tuple[str, ...], aggregation: str = "uniform") 
                 "imputer": kind,
                 "hidden": 8,
                 "prototypes": 5,
-                "modality_dropout": 0.3,
+                "modality_dropout": None if kind == "late" else 0.3,
                 "fin": {"layers": 1, "heads": 2, "feedforward": 8, "tokens": 2},
                 "retrieval": {"source": "phantom", "records": PUBLIC, "neighbours": 3},
             },
@@ -161,9 +161,9 @@ def test_an_imputer_that_mixes_patients_breaks_the_bound():
     honest = model.imputer.forward
 
     def from_the_batch(features, present):
-        rows = min(PUBLIC, len(present["text"]))
-        first = {m: x[:rows].detach() for m, x in features.items()}
-        model.imputer.fill(first, {m: x[:rows] for m, x in present.items()})
+        if len(present["text"]) > 1:
+            first = {m: x[:PUBLIC].detach() for m, x in features.items()}
+            model.imputer.fill(first, {m: x[:PUBLIC] for m, x in present.items()})
         return honest(features, present)
 
     model.imputer.forward = from_the_batch
