@@ -53,13 +53,12 @@ def _figures(site: SitePlan) -> tuple[object, ...]:
 
 
 def _names(group: list[SitePlan]) -> str:
-    """``north``; ``site-01..08`` of several, or ``north..south`` if they are not numbered."""
+    """``north``; ``site-01..08`` of several, or ``north, south`` if they are not numbered."""
     first, last = group[0].name, group[-1].name
-    if len(group) == 1:
-        return first
     stem, _, number = last.rpartition("-")
-    is_numbered = number.isdigit() and first.rpartition("-")[0] == stem
-    return f"{first}..{number if is_numbered else last}"
+    if len(group) > 1 and number.isdigit() and first.rpartition("-")[0] == stem:
+        return f"{first}..{number}"
+    return ", ".join(site.name for site in group)
 
 
 def _holds(modalities: Sequence[str]) -> str:
