@@ -130,7 +130,7 @@ def flatten_options(content: dict[str, Any]) -> dict[str, Any]:
 
 def _flat(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in content.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict):  # an empty table sets nothing
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

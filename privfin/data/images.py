@@ -81,15 +81,15 @@ class ArrayImage:
         return repr((self.values.shape, self.size)).encode() + self.values.tobytes()
 
 
-def read_grey_image(path: Path, size: int) -> npt.NDArray[np.uint8]:
+def read_grey_image(path: Path, size: int, advice: str = _SKIP_HINT) -> npt.NDArray[np.uint8]:
     """Decode an 8- or 16-bit PNG or JPEG to a grey square (``size``, ``size``) of uint8.
 
     The longer side is scaled to ``size`` with antialiasing and the shorter one is padded with
     black, so that proportions (such as the width of the heart to that of the chest) stay. 8-bit
     colour is turned to luma (ITU-R 601); 16-bit values are divided by 257.
 
-    Raises :class:`DataError`, naming the file, if it is missing, truncated or cannot be decoded,
-    and :class:`UserInputError` if ``size`` < 1.
+    Raises :class:`DataError`, naming the file and ending in ``advice``, if it is missing, truncated
+    or cannot be decoded, and :class:`UserInputError` if ``size`` < 1.
     """
     if size < 1:
         raise UserInputError(f"an image size must be at least 1 pixel, got {size}")
@@ -98,7 +98,7 @@ def read_grey_image(path: Path, size: int) -> npt.NDArray[np.uint8]:
             opened.load()
             grey = _to_grey(opened)
     except FileNotFoundError as error:
-        raise DataError(f"image {path} does not exist; {_SKIP_HINT}") from error
+        raise DataError(f"image {path} does not exist; {advice}") from error
     except (
         UnidentifiedImageError,
         Image.DecompressionBombError,
@@ -107,7 +107,7 @@ def read_grey_image(path: Path, size: int) -> npt.NDArray[np.uint8]:
         ValueError,
     ) as error:
         # Pillow reports a broken PNG chunk as SyntaxError and bad sizes as ValueError.
-        raise DataError(f"image {path} cannot be decoded ({error}); {_SKIP_HINT}") from error
+        raise DataError(f"image {path} cannot be decoded ({error}); {advice}") from error
     return _square(grey, size)
 
 

@@ -60,7 +60,7 @@ def predict_study(
     notes: list[str] = []
     if image is not None:
         name = _modality(run, "image")
-        inputs[name] = read_grey_image(image, config.data.image_size)
+        inputs[name] = read_grey_image(image, config.data.image_size, advice="give another file")
     if text is not None and text.strip():  # a blank text is no text, as in training
         inputs[_modality(run, "text")] = text
     if values:

@@ -239,7 +239,10 @@ def test_predict_refuses_what_it_cannot_use(
     (folder / "bad.png").write_bytes(b"no picture")
     assert "give --image, --text or --value" in refused("predict", run)
     assert "does not exist" in refused("predict", run, "--image", "none.png")
-    assert "cannot be decoded" in refused("predict", run, "--image", "bad.png")
+    line = refused("predict", run, "--image", "bad.png")
+    assert "cannot be decoded" in line
+    assert "give another file" in line
+    assert "--skip-bad" not in line  # predict has no such option
     assert "cannot be decoded" in refused("predict", run, "--image", ".")
 
 
