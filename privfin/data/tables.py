@@ -36,11 +36,6 @@ class Row:
         return self.cells[column]
 
 
-def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
-    """All rows at once, for small tables: see :func:`iterate_table`."""
-    return list(iterate_table(path, columns))
-
-
 def iterate_table(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     """Rows, one at a time, of a UTF-8 CSV file with a header and at least these ``columns``.
 

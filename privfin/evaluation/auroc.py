@@ -47,10 +47,3 @@ def weighted_auroc(
     count = np.asarray(scores).size
     row = np.ones(count) if weights is None else np.asarray(weights, dtype=np.float64)
     return float(auroc(rank(scores, labels, row[np.newaxis]))[0])
-
-
-def weighted_auroc_many(
-    scores: npt.ArrayLike, labels: npt.ArrayLike, weights: npt.ArrayLike
-) -> FloatArray:
-    """:func:`weighted_auroc` under each row of ``weights`` (R, n): (R,) values."""
-    return auroc(rank(scores, labels, weights))

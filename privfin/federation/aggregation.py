@@ -33,12 +33,11 @@ import numpy.typing as npt
 
 from privfin.config import RunConfig
 from privfin.federation.plan import SegmentPlan, TrainingPlan, size_weight
+from privfin.models.multimodal import LARGEST_VARIANCE
 from privfin.models.segments import Vector, counts
 
 #: The least that a site can count.
 MIN_WEIGHT = 0.25
-#: A variance above this is no worse: 1 is as good as a guess.
-LARGEST_UNCERTAINTY = 4.0
 
 
 class Aggregation:
@@ -100,8 +99,8 @@ class Aggregation:
 
 
 def site_certainty(uncertainty: float, temperature: float) -> float:
-    """``exp(-u / T)`` in (0, 1], u clipped to [0, :data:`LARGEST_UNCERTAINTY`]."""
-    clipped = min(LARGEST_UNCERTAINTY, max(0.0, uncertainty))
+    """``exp(-u / T)`` in (0, 1], u clipped to [0, :data:`LARGEST_VARIANCE`]."""
+    clipped = min(LARGEST_VARIANCE, max(0.0, uncertainty))
     return math.exp(-clipped / temperature)
 
 

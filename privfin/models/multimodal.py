@@ -17,6 +17,9 @@ from privfin.errors import ConfigError
 from privfin.models.encoders import feature_width, make_encoder
 from privfin.models.imputers import Imputations, RetrievalSet, make_imputers
 
+#: An imputed variance above this counts as this much: 1 is as good as a guess.
+LARGEST_VARIANCE = 4.0
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -225,7 +228,9 @@ class MultimodalModel(nn.Module):
             if estimate.variance is not None:
                 there = said.said[m].float()
                 # Bounded, so that a single odd record cannot fill its clipped gradient with this.
-                total = total + there * estimate.variance.detach().mean(dim=1).clamp(max=4.0)
+                total = total + there * estimate.variance.detach().mean(dim=1).clamp(
+                    max=LARGEST_VARIANCE
+                )
                 count = count + there
         target = total / count.clamp(min=1.0)
         loss: Tensor = 0.5 * (count > 0).float() * (learned - target).square()
