@@ -39,6 +39,18 @@ class BudgetError(PrivfinError):
     exit_code = 3
 
 
+class LedgerError(PrivfinError):
+    """A ledger that is missing, damaged, cut short or older than its anchors (exit code 4)."""
+
+    exit_code = 4
+
+
+class PolicyError(PrivfinError):
+    """Something that the site's policy does not allow (exit code 5)."""
+
+    exit_code = 5
+
+
 class ProtocolError(PrivfinError):
     """A message that is forged, replayed, malformed or out of order (exit code 6)."""
 

@@ -24,9 +24,11 @@ from privfin.config.model import (
 )
 from privfin.config.run import RunConfig
 from privfin.config.training import (
+    METRICS,
     CryptoConfig,
     EvaluationConfig,
     FederationConfig,
+    Metric,
     PrivacyConfig,
     ServerConfig,
     SiteConfig,
@@ -37,6 +39,7 @@ from privfin.config.training import (
 __all__ = [
     "BUILT_IN_ENCODERS",
     "FROZEN_ENCODERS",
+    "METRICS",
     "TRANSFORMER_HEADS",
     "CryptoConfig",
     "DataConfig",
@@ -45,6 +48,7 @@ __all__ = [
     "FinConfig",
     "ImputerKind",
     "ManifestConfig",
+    "Metric",
     "MissingnessConfig",
     "ModalityConfig",
     "ModelConfig",

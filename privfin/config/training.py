@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, field_serializer, field_validator, model_validator
 
 from privfin.config.base import Section
+
+#: What can be measured on held-out patients; ``groups`` are results by sex, age and part.
+Metric = Literal["loss", "auroc", "auprc", "brier", "calibration", "groups"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
 
 
 class SiteConfig(Section):
@@ -52,6 +56,11 @@ class FederationConfig(Section):
         default=None,
         ge=1,
         description="declared number of training patients in all, for plans without data",
+    )
+    disjoint: bool = Field(
+        default=False,
+        description="declared: no patient is at two sites; without it epsilon also adds up over "
+        "the sites",
     )
     alpha: float = Field(
         default=1.0, gt=0, description="label skew between sites (Dirichlet; inf = none)"
@@ -176,6 +185,17 @@ class PrivacyConfig(Section):
         default="auto",
         description="failure probability; auto = min(1e-5, 0.1 / patients of the site)",
     )
+    trust: Literal["local", "shared"] = Field(
+        default="local",
+        description="local: every site adds the full noise to its own training; shared: the sites' "
+        "noise adds up inside the encrypted sum of every step",
+    )
+    collusion: int = Field(
+        default=1,
+        ge=0,
+        le=999,
+        description="with trust = 'shared': sites that may reveal or leave out their noise",
+    )
     clip_norm: float = Field(
         default=0.1, allow_inf_nan=False, gt=0, description="bound C on one patient's gradient"
     )
@@ -232,6 +252,9 @@ class EvaluationConfig(Section):
         default="last",
         description="last reports the mean of the last rounds' models; validation the round with "
         "the best macro AUROC on validation patients, who are read without noise",
+    )
+    metrics: tuple[Metric, ...] = Field(
+        default=METRICS, description="what is measured on held-out patients and written down"
     )
     bootstrap: int = Field(default=500, ge=0, le=100_000, description="resamples of patients")
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="level of the intervals")
