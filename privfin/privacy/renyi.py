@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from dp_accounting import rdp
+from dp_accounting.rdp import rdp_privacy_accountant as rdp
 from scipy.special import logsumexp
 
 FloatArray = npt.NDArray[np.float64]
