@@ -6,11 +6,13 @@ from privfin.privacy.ledger.ledger import Binding, Ledger
 from privfin.privacy.ledger.places import anchors_folder, ledger_home
 from privfin.privacy.ledger.state import Reservation
 from privfin.privacy.ledger.status import DatasetStatus, PopulationStatus
+from privfin.privacy.ledger.verify import Finding, verify_ledger
 
 __all__ = [
     "Binding",
     "DatasetKey",
     "DatasetStatus",
+    "Finding",
     "Ledger",
     "LedgerHead",
     "PopulationStatus",
@@ -18,4 +20,5 @@ __all__ = [
     "anchors_folder",
     "dataset_keys",
     "ledger_home",
+    "verify_ledger",
 ]

@@ -76,7 +76,7 @@ def check_anchor(
         if head.seq > 1:
             raise LedgerError(
                 f"the anchor of this ledger is missing from {anchors_folder()}: put it back, or "
-                "run privfin budget verify with a head from a run or report, then recover"
+                "take it from a safe copy"
             )
         return
     if anchor.head.public_key != head.public_key:
@@ -85,7 +85,7 @@ def check_anchor(
     if found is None:
         raise LedgerError(
             f"rows were lost: the ledger ends at row {head.seq}, its anchor says {anchor.head.seq} "
-            "(an old copy put back, or its end cut off); see privfin budget verify and recover"
+            "(an old copy put back, or its end cut off); see privfin budget verify"
         )
     if found != anchor.head.hash:
         raise LedgerError(

@@ -67,10 +67,7 @@ def read_fingerprint_key(path: Path) -> bytes:
 
 def _read_key(path: Path) -> bytes:
     if not path.exists():
-        raise LedgerError(
-            f"{path} is missing: put the key back from a safe copy, or see "
-            "privfin budget recover --help"
-        )
+        raise LedgerError(f"{path} is missing: put the key back from a safe copy")
     check_private(path)
     with disk_errors(path):
         content = path.read_bytes()

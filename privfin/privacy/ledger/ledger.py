@@ -87,13 +87,12 @@ class Ledger:
         if anchors:
             raise LedgerError(
                 f"the ledger of {home} is missing: its last anchor is row {anchors[0].head.seq} of "
-                f"ledger {anchors[0].head.ledger_id}; put it back, or see privfin budget recover "
-                "--help"
+                f"ledger {anchors[0].head.ledger_id}; put it back "
+                "from a safe copy"
             )
         if (home / SIGNING_KEY).exists():
             raise LedgerError(
-                f"the ledger of {home} is missing beside its key: put it back, or see privfin "
-                "budget recover --help"
+                f"the ledger of {home} is missing beside its key: put it back from a safe copy"
             )
         return False
 
@@ -491,7 +490,7 @@ class Ledger:
 
     def _known_head(self) -> LedgerHead:
         if self._last is None:
-            raise LedgerError(f"{self.home / DATABASE} has no rows: see privfin budget recover")
+            raise LedgerError(f"{self.home / DATABASE} has no rows")
         row = self._last
         return LedgerHead(
             self._state.ledger_id, row.seq, row.hash, row.signature, self._state.public_key
