@@ -246,6 +246,7 @@ def print_result(
             f"{entry['steps']}",
         )
     console.print(budget)
+    console.print(_headline(privacy), highlight=False)
     warn_if_not_private(console, config)
     up, down = traffic
     console.print(
@@ -255,6 +256,23 @@ def print_result(
         highlight=False,
         markup=False,
         soft_wrap=True,
+    )
+
+
+def _headline(privacy: dict[str, Any]) -> str:
+    """What holds for every patient, on what assumption, and what it means for an attacker."""
+    whole = privacy["population"]
+    if math.isinf(float(whole["epsilon"])):
+        return "Any patient: nothing is promised"
+    status, other = whole["no_person_at_two_sites"], float(whole["epsilon_at_every_site"])
+    guarantee = privacy["observers"]["outsider"]
+    at = next(p for p in guarantee["trade_off"] if p["false_positive_rate"] == 0.01)
+    return (
+        f"Any patient: epsilon {human_epsilon(float(whole['epsilon']))}, {whole['is']} (no person "
+        f"at two sites: {status};\nat every site it would be {human_epsilon(other)}). "
+        f"At 1 % false alarms an attacker finds at most {100 * at['true_positive_rate']:.1f} %\n"
+        f"of members; at least as private as a Gaussian of mu "
+        f"{float(guarantee['gdp']['mu']):.3g} (a fit)."
     )
 
 

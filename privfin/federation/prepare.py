@@ -18,6 +18,7 @@ from privfin.data.partition import (
     partition_by_origin,
     partition_patients,
     refuse_overlap,
+    refuse_shared,
     split_patients,
     split_validation,
 )
@@ -107,6 +108,7 @@ def prepare(
             train, config.data.validation_fraction, config.training.seed
         )
     dealt = _deal(config, dataset, train)
+    refuse_shared(dealt)
     holdings = dict(zip(site_names(config), site_modalities(config), strict=True))
     parts = {}
     for name, held in holdings.items():
