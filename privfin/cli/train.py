@@ -25,6 +25,8 @@ EPILOG = """Examples:
 
   privfin train --epsilon 3 --modalities 8:0:2 --out runs/a
 
+  privfin train --epsilon 3 --trust shared --collusion 2
+
   privfin train configs/covid-cxr.toml --data-root covid-chestxray
 
   privfin train --dry-run --set training.rounds=50
@@ -64,6 +66,14 @@ def train(
     aggregation: Annotated[
         str | None, typer.Option(help="How sites are weighted: uniform, size or uncertainty.")
     ] = None,
+    trust: Annotated[
+        str | None,
+        typer.Option(help="Who adds the noise: local (each site all of it) or shared."),
+    ] = None,
+    collusion: Annotated[
+        int | None,
+        typer.Option(help="With --trust shared: sites that may reveal their noise share."),
+    ] = None,
     encryption: Annotated[str | None, typer.Option(help="bfv (with masks) or none.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
     skip_bad: Annotated[
@@ -97,6 +107,8 @@ def train(
         "federation.modalities": modalities,
         "model.imputer": imputer,
         "training.aggregation": aggregation,
+        "privacy.trust": trust,
+        "privacy.collusion": collusion,
         "crypto.encryption": encryption,
         "data.root": data_root,
         "data.skip_bad": True if skip_bad else None,
@@ -244,16 +256,23 @@ def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool, no_cache
 
 def _worst_epsilons(config: RunConfig, plan: TrainingPlan) -> list[float] | None:
     """Epsilon after each round, the largest over the sites."""
+    from privfin.federation.shared_plan import epsilons_after
     from privfin.federation.statement import claim
-    from privfin.privacy.accounting import epsilon_after
+    from privfin.privacy.accounting import SubsampledGaussianEvent, epsilon_after
 
     if claim(config) != "dp":
         return None
+    if plan.shared is not None:
+        return epsilons_after(plan.shared, range(1, plan.rounds + 1))
 
-    kinds = {(s.noise_multiplier, s.sampling_rate, s.delta, s.local_steps): s for s in plan.sites}
+    kinds = {(s.noise_multiplier, s.sampling_rate, s.delta, s.local_steps) for s in plan.sites}
     columns = [
-        epsilon_after(s.event(0), s.delta, [s.local_steps * (i + 1) for i in range(plan.rounds)])
-        for s in kinds.values()
+        epsilon_after(
+            SubsampledGaussianEvent(sigma, rate, 0),
+            delta,
+            [local_steps * (i + 1) for i in range(plan.rounds)],
+        )
+        for sigma, rate, delta, local_steps in kinds
     ]
     return [max(values) for values in zip(*columns, strict=True)]
 

@@ -57,6 +57,12 @@ class FederationConfig(Section):
         ge=1,
         description="declared number of training patients in all, for plans without data",
     )
+    smallest_cohort: int | None = Field(
+        default=None,
+        ge=2,
+        description="with trust = 'shared': fewest sites that a step goes on with when others "
+        "drop out; all but two if left out",
+    )
     disjoint: bool = Field(
         default=False,
         description="declared: no patient is at two sites; without it epsilon also adds up over "

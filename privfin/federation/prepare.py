@@ -133,6 +133,7 @@ def prepare(
         notices += [*own.notices, *remarks]
         patients = list(own.dataset.patients().values())
         sites[name] = SiteData(own.batch, patients, own.dataset.fingerprint(), copies)
+    _check_joint(config, declarations, [len(s.patients) for s in sites.values()])
     tested = encoding.readable(held_out, held_out)
     notices += tested.notices
     chosen_on = None
@@ -180,7 +181,19 @@ def check_declared(config: RunConfig, data: PreparedData) -> None:
         PlanError: delta is too large for the patients that a site really has.
     """
     for site in data.declarations:
-        _check_declaration(config, site.name, site.patients, len(data.sites[site.name].patients))
+        _check_declaration(
+            config, f"site '{site.name}'", site.patients, len(data.sites[site.name].patients)
+        )
+    _check_joint(config, data.declarations, [len(s.patients) for s in data.sites.values()])
+
+
+def _check_joint(
+    config: RunConfig, sites: Sequence[SiteDeclaration], counts: Sequence[int]
+) -> None:
+    """With shared noise delta is for all sites together: refuse one too large for the real sum."""
+    if config.privacy.trust == "shared":
+        declared = sum(site.patients for site in sites)
+        _check_declaration(config, "all sites together", declared, sum(counts))
 
 
 def _test_data(config: RunConfig, tested: Encoded) -> TestData:
@@ -218,7 +231,8 @@ def _declare(
         PlanError: it has fewer patients than a batch, or delta does not suit their number.
     """
     count = len(own.patients())
-    if count < config.training.batch_size:
+    # With shared noise a batch is drawn from all sites together.
+    if count < (config.training.batch_size if config.privacy.trust == "local" else 1):
         raise PlanError(
             f"site '{name}' has {count} patients with usable records, fewer than one batch "
             f"of {config.training.batch_size}: lower training.batch_size or merge sites"
@@ -226,7 +240,7 @@ def _declare(
     # The phantom's own number of patients is no declaration: unlabelled patients may be left out.
     made = config.data.source == "phantom" and not config.federation.site
     declared = None if made else declared_patients(config).get(name)
-    _check_declaration(config, name, declared or count, count)
+    _check_declaration(config, f"site '{name}'", declared or count, count)
     notices = []
     if declared not in (None, count):
         notices.append(
@@ -279,7 +293,7 @@ def _deal(config: RunConfig, dataset: Dataset, train: Sequence[str]) -> dict[str
     return dict(zip(site_names(config), groups, strict=True))
 
 
-def _check_declaration(config: RunConfig, site: str, declared: int, count: int) -> None:
+def _check_declaration(config: RunConfig, where: str, declared: int, count: int) -> None:
     """Refuse a delta that the declared number of patients allows and the real one does not."""
     if not config.privacy.is_private:
         return
@@ -288,7 +302,7 @@ def _check_declaration(config: RunConfig, site: str, declared: int, count: int) 
     try:
         check_delta(delta, count)
     except PlanError as error:
-        raise PlanError(f"site '{site}': {error}") from error
+        raise PlanError(f"{where}: {error}") from error
 
 
 def _training_records(config: RunConfig, dealt: Dataset, held: Sequence[str]) -> Dataset:

@@ -11,7 +11,8 @@ from privfin.federation.assumptions import assumptions
 from privfin.federation.guarantee import against_an_observer, alternatives, population
 from privfin.federation.plan import SitePlan, TrainingPlan
 from privfin.models.frozen import is_frozen
-from privfin.privacy.accounting import accountant_name, epsilon
+from privfin.privacy.accounting import accountant_name
+from privfin.privacy.composition import Spend, total_epsilon
 
 NOT_PRIVATE = "NOT PRIVATE"
 
@@ -60,8 +61,11 @@ def claim(config: RunConfig) -> str:
 def narrow_segments(plan: TrainingPlan) -> list[str]:
     """Segments that only one or two sites train, so that their sum shows a single update.
 
-    With one trainer the sum is its update; with two, each of them can subtract its own.
+    With one trainer the sum is its update; with two, each of them can subtract its own. With shared
+    noise there is none: the sum of every segment holds the noise of all sites.
     """
+    if plan.shared is not None:
+        return []
     return [s.name for s in plan.segments if 0 < s.trained_by < FEWEST_TRAINERS]
 
 
@@ -193,7 +197,7 @@ def _frozen_encoders(config: RunConfig) -> list[str]:
 
 def _site_statement(config: RunConfig, site: SitePlan, steps: int) -> dict[str, Any]:
     private = config.privacy.is_private
-    spent = epsilon([site.event(steps)], site.delta) if private else math.inf
+    spent = total_epsilon([Spend(((site.event(steps),),))], site.delta) if private else math.inf
     simulated = {"epsilon_simulated": spent} if private and config.privacy.reproducible else {}
     return {
         "site": site.name,
