@@ -262,17 +262,19 @@ def print_result(
 def _headline(privacy: dict[str, Any]) -> str:
     """What holds for every patient, on what assumption, and what it means for an attacker."""
     whole = privacy["population"]
-    if math.isinf(float(whole["epsilon"])):
+    status = f"no person at two sites: {whole['no_person_at_two_sites']}"
+    if privacy["claim"] != "dp":
         return "Any patient: nothing is promised"
-    status, other = whole["no_person_at_two_sites"], float(whole["epsilon_at_every_site"])
+    if math.isinf(float(whole["epsilon"])):
+        return f"Any patient: nothing is promised ({whole['is']};\n{status})"
     guarantee = privacy["observers"]["outsider"]
     at = next(p for p in guarantee["trade_off"] if p["false_positive_rate"] == 0.01)
+    other = human_epsilon(float(whole["epsilon_at_every_site"]))
     return (
-        f"Any patient: epsilon {human_epsilon(float(whole['epsilon']))}, {whole['is']} (no person "
-        f"at two sites: {status};\nat every site it would be {human_epsilon(other)}). "
-        f"At 1 % false alarms an attacker finds at most {100 * at['true_positive_rate']:.1f} %\n"
-        f"of members; at least as private as a Gaussian of mu "
-        f"{float(guarantee['gdp']['mu']):.3g} (a fit)."
+        f"Any patient: epsilon {human_epsilon(float(whole['epsilon']))}, {whole['is']}\n"
+        f"({status}; for one at every site: {other}).\n"
+        f"At 1 % false alarms an attacker finds at most "
+        f"{100 * at['true_positive_rate']:.1f} % of members (mu {guarantee['gdp']['mu']:.3g})."
     )
 
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from privfin.config import RunConfig
 from privfin.federation.assumptions import assumptions
-from privfin.federation.guarantee import against_an_observer, alternatives, population
+from privfin.federation.guarantee import (
+    against_an_observer,
+    against_colluding,
+    alternatives,
+    colluding_sites,
+    population,
+)
 from privfin.federation.plan import SitePlan, TrainingPlan
+from privfin.federation.shared_plan import SharedPlan
 from privfin.models.frozen import is_frozen
 from privfin.privacy.accounting import accountant_name
 from privfin.privacy.composition import Spend, total_epsilon
@@ -92,27 +99,41 @@ def privacy_statement(
     }
     is_private = claim(config) == "dp"
     headline = population(config, plan, steps, is_private=is_private)
-    # Every site adds the full noise to its own training, so no observer sees more than that.
-    guarantee = against_an_observer(
-        headline, alternatives(config, plan, steps), is_private=is_private
-    )
     encrypted = config.crypto.encryption == "bfv"
     readable = narrow_segments(plan)
     shown = f"; single updates of {', '.join(readable)} can be read off the sum" if readable else ""
+    if plan.shared is None:
+        seen = _observers(shown, encrypted)
+        # Every site adds the full noise to its own training: no observer sees more than that.
+        same = against_an_observer(
+            headline, alternatives(config, plan, steps), is_private=is_private
+        )
+        guarantees = dict.fromkeys(seen, same)
+    else:
+        seen = _observers_of_joint_steps(plan.shared.collusion)
+        guarantees = {
+            name: (against_colluding(headline, plan, steps, _SHARES_KNOWN_TO[name](plan.shared)))
+            for name in seen
+        }
     return {
         "format": FORMAT,
         "claim": claim(config),
         "unit": "patient",
         "adjacency": "add or remove one patient, with all of that patient's records",
-        "trust": "local: every site adds the full noise to its own training",
+        "trust": _TRUST[config.privacy.trust],
         "target": {"epsilon": config.privacy.epsilon, "delta": config.privacy.delta},
         "accountant": accountant_name(),
         "population": headline,
         "sites": [_site_statement(config, site, steps[site.name]) for site in plan.sites],
         **({"fine_tuning": _fine_tuning(plan)} if plan.fine_tune_steps else {}),
         "observers": {
-            name: {"sees": sees, **guarantee} for name, sees in _observers(shown, encrypted).items()
+            name: {"sees": seen[name], **guarantee} for name, guarantee in guarantees.items()
         },
+        **(
+            {"colluding_sites": colluding_sites(plan, steps)}
+            if plan.shared is not None and is_private
+            else {}
+        ),
         "assumptions": assumptions(config),
         "encryption": {
             "scheme": "BFV, N 8192, 128-bit security, pairwise masks" if encrypted else "none",
@@ -129,7 +150,11 @@ def privacy_statement(
             }
             for s in plan.segments
         ],
-        "not_covered": [*_NOT_COVERED, *_frozen_encoders(config), *_also_not_covered(config)],
+        "not_covered": [
+            *_always_not_covered(config),
+            *_frozen_encoders(config),
+            *_also_not_covered(config),
+        ],
     }
 
 
@@ -151,6 +176,43 @@ def _observers(shown: str, encrypted: bool) -> dict[str, str]:
             else "can read every update: at most the epsilon of each site"
         ),
     }
+
+
+def _observers_of_joint_steps(collusion: int) -> dict[str, str]:
+    """What each observer sees when the sites share the noise of every step."""
+    return {
+        "outsider": "sees the final model",
+        "another site": "sees the noisy sum of every step, and knows its own share of the noise",
+        "coordinator": (
+            "sees ciphertexts, signatures, sizes and times; holds no key and no model, and knows "
+            "no share of the noise"
+        ),
+        "coordinator with a site": (
+            f"with {max(1, collusion)} sites: can decrypt sums, and knows the shares of those "
+            "sites; single contributions, which have too little noise, are hidden by pairwise "
+            "masks alone, unless all other sites take part too"
+        ),
+    }
+
+
+#: How many shares of the noise an observer knows.
+_SHARES_KNOWN_TO: dict[str, Callable[[SharedPlan], int]] = {
+    "outsider": lambda _: 0,
+    "another site": lambda _: 1,
+    "coordinator": lambda _: 0,
+    "coordinator with a site": lambda shared: max(1, shared.collusion),
+}
+
+_TRUST = {
+    "local": "local: every site adds the full noise to its own training",
+    "shared": "shared: the sites' shares of the noise add up inside the encrypted sum of a step; "
+    "the guarantee needs all sites but privacy.collusion of them to add theirs",
+}
+
+
+def _always_not_covered(config: RunConfig) -> list[str]:
+    exact = config.privacy.trust == "shared"  # noise and sums of whole numbers
+    return [text for text in _NOT_COVERED if not (exact and text.startswith("rounding:"))]
 
 
 def _also_not_covered(config: RunConfig) -> list[str]:
@@ -195,6 +257,14 @@ def _frozen_encoders(config: RunConfig) -> list[str]:
     ]
 
 
+def _mechanism(site: SitePlan, private: bool) -> str:
+    if not private:
+        return "SGD without noise"
+    if site.shared is not None:
+        return "joint DP-SGD of all sites, Poisson-subsampled Skellam"
+    return "DP-SGD, Poisson-subsampled Gaussian"
+
+
 def _site_statement(config: RunConfig, site: SitePlan, steps: int) -> dict[str, Any]:
     private = config.privacy.is_private
     spent = total_epsilon([Spend(((site.event(steps),),))], site.delta) if private else math.inf
@@ -204,7 +274,7 @@ def _site_statement(config: RunConfig, site: SitePlan, steps: int) -> dict[str, 
         "modalities": list(site.modalities),
         "unit": "patient",
         "adjacency": "add/remove",
-        "mechanism": "DP-SGD, Poisson-subsampled Gaussian" if private else "SGD without noise",
+        "mechanism": _mechanism(site, private),
         "epsilon": spent if claim(config) == "dp" else math.inf,
         **simulated,
         "delta": site.delta,

@@ -7,8 +7,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from privfin.privacy.accounting import SubsampledGaussianEvent, delta_curve, epsilon
-from privfin.privacy.tradeoff import NO_PRIVACY, NOTHING_RELEASED, PrivacyProfile
+from privfin.privacy.accounting import SubsampledGaussianEvent, delta_curve
+from privfin.privacy.composition import Event, Spend, events_curve, events_slack, total_epsilon
+from privfin.privacy.renyi import curve_delta
+from privfin.privacy.tradeoff import NO_PRIVACY, NOTHING_RELEASED, FloatArray, PrivacyProfile
 
 #: How far down a profile goes: the first of these δ at which ε is at most 500.
 SMALLEST_DELTAS = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6)
@@ -18,27 +20,26 @@ _POINTS = 500
 _LARGEST_EPSILON = 500.0
 
 
-def privacy_profile(
-    alternatives: Sequence[Sequence[SubsampledGaussianEvent]],
-) -> PrivacyProfile:
+def privacy_profile(alternatives: Sequence[Sequence[Event]]) -> PrivacyProfile:
     """The profile that holds for a patient who met one of ``alternatives``, whichever it is.
 
     Args:
-        alternatives: lists of events; those of one list are composed, and at every ε the largest
-            δ over the lists counts.
+        alternatives: lists of events, at least one; those of one list are composed (privacy loss
+            distributions, or Rényi divergences as soon as an event is not Gaussian, which is
+            looser), and at every ε the largest δ over the lists counts.
 
     Returns:
         Upper bounds at 500 ε, evenly from 0 to where the largest δ falls to 1e-10. Results are
         remembered. Where no δ of :data:`SMALLEST_DELTAS` has an ε of at most 500, nothing is
         promised: δ is 1.
     """
-    return _profile(tuple({tuple(sorted(events)): None for events in alternatives}))
+    return _profile(tuple({tuple(sorted(events, key=repr)): None for events in alternatives}))
 
 
 @lru_cache(maxsize=256)
-def _profile(alternatives: tuple[tuple[SubsampledGaussianEvent, ...], ...]) -> PrivacyProfile:
+def _profile(alternatives: tuple[tuple[Event, ...], ...]) -> PrivacyProfile:
     for smallest in SMALLEST_DELTAS:
-        reach = max((epsilon(events, smallest) for events in alternatives), default=0.0)
+        reach = total_epsilon([Spend(alternatives)], smallest)
         if reach <= _LARGEST_EPSILON:
             break
     else:
@@ -46,5 +47,13 @@ def _profile(alternatives: tuple[tuple[SubsampledGaussianEvent, ...], ...]) -> P
     if reach == 0.0:
         return NOTHING_RELEASED
     grid = np.linspace(0.0, reach, _POINTS)
-    found = np.max([delta_curve(events, grid) for events in alternatives], axis=0)
+    found = np.max([_deltas(events, grid) for events in alternatives], axis=0)
     return PrivacyProfile(grid, found, smallest)
+
+
+def _deltas(events: Sequence[Event], epsilons: FloatArray) -> FloatArray:
+    gaussians = [event for event in events if isinstance(event, SubsampledGaussianEvent)]
+    if len(gaussians) == len(events):
+        return delta_curve(gaussians, epsilons)
+    curve, slack = events_curve(events), events_slack(events)
+    return np.array([curve_delta(curve, float(at)) + slack for at in epsilons])

@@ -140,3 +140,37 @@ def test_without_a_guarantee_every_observer_is_promised_nothing() -> None:
             assert observer["epsilon"] == observer["gdp"]["mu"] == math.inf
             assert observer["best_accuracy"] == 1.0
             assert all(p["true_positive_rate"] == 1.0 for p in observer["trade_off"])
+
+
+def test_shared_noise_is_stated_by_who_knows_which_shares() -> None:
+    config, plan = planned(privacy__trust="shared", privacy__collusion=1)
+    statement = privacy_statement(config, plan, dict.fromkeys(plan.cohort, plan.rounds))
+    table = statement["colluding_sites"]
+    assert [row["sites"] for row in table] == list(range(10))
+    assert [row["promised"] for row in table] == [True, True, *[False] * 8]
+    costs = [row["epsilon"] for row in table]
+    assert costs == sorted(costs)
+    assert costs[1] <= config.privacy.epsilon < costs[-1] == math.inf
+    observers = statement["observers"]
+    assert statement["population"]["epsilon"] == observers["outsider"]["epsilon"] == costs[0]
+    assert observers["another site"]["epsilon"] == costs[1]
+    assert statement["population"]["epsilon_at_every_site"] == math.inf
+    assert 0 < observers["outsider"]["gdp"]["mu"] < math.inf
+    assert 0.01 < observers["outsider"]["trade_off"][1]["true_positive_rate"] < 1.0
+
+
+def test_no_share_planned_to_be_known_leaves_less_against_a_site() -> None:
+    config, plan = planned(privacy__trust="shared", privacy__collusion=0)
+    statement = privacy_statement(config, plan, dict.fromkeys(plan.cohort, plan.rounds))
+    observers = statement["observers"]
+    assert observers["another site"]["epsilon"] > observers["outsider"]["epsilon"]
+    assert observers["another site"]["gdp"]["mu"] > observers["outsider"]["gdp"]["mu"]
+
+
+def test_a_person_at_several_sites_is_promised_nothing_by_shared_noise() -> None:
+    for declared in (False, True):
+        config, plan = mixed(privacy__trust="shared", federation__disjoint=declared)
+        statement = privacy_statement(config, plan, dict.fromkeys(plan.cohort, plan.rounds))
+        assert math.isfinite(statement["population"]["epsilon"]) == declared
+        for observer in statement["observers"].values():
+            assert math.isfinite(observer["epsilon"]) == declared
