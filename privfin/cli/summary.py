@@ -266,7 +266,7 @@ def _headline(privacy: dict[str, Any]) -> str:
     if privacy["claim"] != "dp":
         return "Any patient: nothing is promised"
     if math.isinf(float(whole["epsilon"])):
-        return f"Any patient: nothing is promised ({whole['is']};\n{status})"
+        return f"Any patient: nothing is promised,\n{whole['is']}\n({status})"
     guarantee = privacy["observers"]["outsider"]
     at = next(p for p in guarantee["trade_off"] if p["false_positive_rate"] == 0.01)
     other = human_epsilon(float(whole["epsilon_at_every_site"]))

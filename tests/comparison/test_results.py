@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import statistics
@@ -152,6 +153,21 @@ def test_refusals(make_run: Any, tmp_path: Path) -> None:
     (b / "privacy.json").write_text('{"sites": []}')
     with pytest.raises(UserInputError, match="damaged"):
         load_finished([a, b])
+
+
+def test_the_headline_epsilon_of_a_run_is_compared(make_run: Callable[..., Path]) -> None:
+    """Format 1 had epsilons of sites only; a format that is not known is refused."""
+    a = make_run("a")
+    assert (
+        load_finished([a])[0].epsilon
+        == json.loads((a / "privacy.json").read_text())["sites"][0]["epsilon"]
+    )
+    content = {"format": 2, "sites": [{"epsilon": 3.0}], "population": {"epsilon": "inf"}}
+    (a / "privacy.json").write_text(json.dumps(content))
+    assert load_finished([a])[0].epsilon == float("inf")
+    (a / "privacy.json").write_text(json.dumps({**content, "format": 3}))
+    with pytest.raises(UserInputError, match="format 3, expected at most 2"):
+        load_finished([a])
 
 
 def test_names_are_as_short_as_they_can_be() -> None:
