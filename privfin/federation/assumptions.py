@@ -36,27 +36,48 @@ def assumptions(config: RunConfig) -> list[dict[str, str]]:
             disjoint_basis(config),
         ),
         _names(config),
-        (
-            "honest-sites",
-            "a site trains as this program does",
-            "unknown",
-            "nothing proves it to others; the guarantee of a site's own patients needs that site "
-            "alone",
-        ),
-        (
-            "real-numbers",
-            "noise and sums are floating point, the proof is for real numbers",
-            "unknown",
-            "noise is summed from several draws against the known attack; that is no proof",
-        ),
+        _honesty(config),
+        _numbers(config),
         (
             "settings-chosen-in-advance",
             "the settings were not chosen by results of earlier runs on the same patients",
             "unknown",
-            "a run does not see earlier ones; only a ledger adds them up",
+            "a run does not see earlier ones; a ledger adds them up so that it does not matter",
         ),
     ]
     return [{"id": i, "text": t, "status": s, "by": b} for i, t, s, b in found]
+
+
+def _honesty(config: RunConfig) -> tuple[str, str, Status, str]:
+    if config.privacy.trust == "shared":
+        return (
+            "honest-shares",
+            f"all but {config.privacy.collusion} sites add their share of the noise in secret",
+            "unknown",
+            "nothing proves it; privacy.json lists what holds against more colluding sites",
+        )
+    return (
+        "honest-sites",
+        "a site trains as this program does",
+        "unknown",
+        "nothing proves it to others; the guarantee of a site's own patients needs that site alone",
+    )
+
+
+def _numbers(config: RunConfig) -> tuple[str, str, Status, str]:
+    if config.privacy.trust == "shared":
+        return (
+            "real-numbers",
+            "gradients are clipped and summed in floating point before they become integers",
+            "unknown",
+            "the bound has a margin for it; noise and sums are whole numbers, sampled exactly",
+        )
+    return (
+        "real-numbers",
+        "noise and sums are floating point, the proof is for real numbers",
+        "unknown",
+        "noise is summed from several draws against the known attack; that is no proof",
+    )
 
 
 def _noise(config: RunConfig) -> tuple[str, str, Status, str]:

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from privfin.config import RunConfig
+from privfin.errors import PlanError
 from privfin.federation.overlap import disjoint_status
 from privfin.federation.plan import TrainingPlan
-from privfin.privacy.accounting import SubsampledGaussianEvent, epsilon
+from privfin.privacy.composition import Event, Spend, total_epsilon
 from privfin.privacy.profile import privacy_profile
+from privfin.privacy.shared_calibration import group_event
 from privfin.privacy.tradeoff import (
     NO_PRIVACY,
     REPORTED_RATES,
@@ -22,7 +24,7 @@ from privfin.privacy.tradeoff import (
     true_positive_rate,
 )
 
-Alternatives = list[list[SubsampledGaussianEvent]]
+Alternatives = list[list[Event]]
 
 
 def population(
@@ -41,25 +43,64 @@ def population(
     """
     status = disjoint_status(config)
     delta = max(site.delta for site in plan.sites)
-    one = [epsilon([s.event(steps[s.name])], s.delta) for s in plan.sites] if is_private else []
-    every = [site.event(steps[site.name]) for site in plan.sites]
+    one = [_epsilon([s.event(steps[s.name])], s.delta) for s in plan.sites] if is_private else []
     at_one = max(one, default=math.inf)
-    at_all = epsilon(every, delta) if is_private else math.inf
+    at_all = _epsilon(_at_every_site(plan, steps), delta) if is_private else math.inf
     is_disjoint = status != "unknown"
     return {
         "epsilon": at_one if is_disjoint else at_all,
         "delta": delta,
-        "is": "the largest epsilon of a site" if is_disjoint else "the composition over all sites",
+        "is": _KIND[plan.shared is not None, is_disjoint],
         "no_person_at_two_sites": status,
         "epsilon_at_one_site": at_one,
         "epsilon_at_every_site": at_all,
     }
 
 
+_KIND = {
+    (False, True): "the largest epsilon of a site",
+    (False, False): "the composition over all sites",
+    (True, True): "that of the joint steps of all sites",
+    (True, False): "that of the joint steps for a patient of every site at once",
+}
+
+
+def _epsilon(events: list[Event], delta: float) -> float:
+    return total_epsilon([Spend((tuple(events),))], delta)
+
+
+def _at_every_site(plan: TrainingPlan, steps: Mapping[str, int]) -> list[Event]:
+    """What a person has met who is a patient of every site."""
+    if plan.shared is not None:
+        joint = plan.shared.event(max(steps.values(), default=0))
+        return [group_event(joint, plan.shared.sites)]
+    return [site.event(steps[site.name]) for site in plan.sites]
+
+
+def by_colluding_sites(plan: TrainingPlan, steps: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Shared noise: epsilon against every number of sites that tell each other their shares.
+
+    Up to ``privacy.collusion`` of them it is promised. Beyond it is what the shares that are left
+    would still give; infinite when none is.
+    """
+    shared = plan.shared
+    if shared is None:
+        return []
+    taken, rows = max(steps.values(), default=0), []
+    for known in range(shared.sites):
+        try:
+            found = _epsilon([shared.event(taken, known)], shared.delta)
+        except PlanError:
+            found = math.inf
+        rows.append({"sites": known, "epsilon": found, "is_promised": known <= shared.collusion})
+    return rows
+
+
 def alternatives(config: RunConfig, plan: TrainingPlan, steps: Mapping[str, int]) -> Alternatives:
     """The lists of events that a person may have met: one site's, or those of all sites."""
-    every = [site.event(steps[site.name]) for site in plan.sites]
-    return [every] if disjoint_status(config) == "unknown" else [[event] for event in every]
+    if disjoint_status(config) == "unknown":
+        return [_at_every_site(plan, steps)]
+    return [[site.event(steps[site.name])] for site in plan.sites]
 
 
 def against_an_observer(

@@ -8,7 +8,12 @@ from typing import Any
 
 from privfin.config import RunConfig
 from privfin.federation.assumptions import assumptions
-from privfin.federation.guarantee import against_an_observer, alternatives, population
+from privfin.federation.guarantee import (
+    against_an_observer,
+    alternatives,
+    by_colluding_sites,
+    population,
+)
 from privfin.federation.plan import SitePlan, TrainingPlan
 from privfin.models.frozen import is_frozen
 from privfin.privacy.accounting import accountant_name
@@ -92,7 +97,8 @@ def privacy_statement(
     }
     is_private = claim(config) == "dp"
     headline = population(config, plan, steps, is_private=is_private)
-    # Every site adds the full noise to its own training, so no observer sees more than that.
+    # Local: every site adds the full noise to its own training, so no observer sees more than that.
+    # Shared: up to the promised number of colluding sites the total noise is that of the plan.
     guarantee = against_an_observer(
         headline, alternatives(config, plan, steps), is_private=is_private
     )
@@ -104,22 +110,34 @@ def privacy_statement(
         "claim": claim(config),
         "unit": "patient",
         "adjacency": "add or remove one patient, with all of that patient's records",
-        "trust": "local: every site adds the full noise to its own training",
+        "trust": _trust(plan),
         "target": {"epsilon": config.privacy.epsilon, "delta": config.privacy.delta},
         "accountant": accountant_name(),
         "population": headline,
         "sites": [_site_statement(config, site, steps[site.name]) for site in plan.sites],
         **({"fine_tuning": _fine_tuning(plan)} if plan.fine_tune_steps else {}),
         "observers": {
-            name: {"sees": sees, **guarantee} for name, sees in _observers(shown, encrypted).items()
+            name: {"sees": sees, **guarantee}
+            for name, sees in (
+                _observers(shown, encrypted) if plan.shared is None else _joint_observers(plan)
+            ).items()
         },
+        **(
+            {"colluding_sites": by_colluding_sites(plan, steps)}
+            if plan.shared and is_private
+            else {}
+        ),
         "assumptions": assumptions(config),
         "encryption": {
             "scheme": "BFV, N 8192, 128-bit security, pairwise masks" if encrypted else "none",
             "layout": config.crypto.layout if encrypted else None,
             "value_bits": config.crypto.value_bits,
         },
-        "aggregation": _AGGREGATION[config.training.aggregation],
+        "aggregation": (
+            _AGGREGATION[config.training.aggregation]
+            if plan.shared is None
+            else "every patient counts the same, whatever the site"
+        ),
         "segments": [
             {
                 "segment": s.name,
@@ -131,6 +149,40 @@ def privacy_statement(
         ],
         "not_covered": [*_NOT_COVERED, *_frozen_encoders(config), *_also_not_covered(config)],
     }
+
+
+def _trust(plan: TrainingPlan) -> str:
+    if plan.shared is None:
+        return "local: every site adds the full noise to its own training"
+    shared = plan.shared
+    return (
+        f"shared: the noise of {shared.sites} sites adds up inside the encrypted sum of every "
+        f"step; it suffices while at most {shared.collusion} of them reveal or leave out their "
+        "share. What one site sends has only one share: encryption and masks protect it, so the "
+        "guarantee also rests on them"
+    )
+
+
+def _joint_observers(plan: TrainingPlan) -> dict[str, str]:
+    """What each observer sees of joint steps."""
+    most = plan.shared.collusion if plan.shared else 0
+    found = {
+        "outsider": "sees the final model: at most the epsilon of the joint steps",
+        "coordinator": (
+            "sees ciphertexts, signatures, sizes and times; holds no key and no model. Could it "
+            "break the encryption, masks would still show it sums only"
+        ),
+    }
+    if most:
+        found["another site"] = (
+            "sees the sum of every step and knows its own share of the noise: the other sites' "
+            "shares suffice"
+        )
+    found[f"coordinator with up to {most} sites"] = (
+        "can decrypt sums and subtract these sites' contributions; masks hide those of the "
+        "others, whose shares suffice"
+    )
+    return found
 
 
 def _observers(shown: str, encrypted: bool) -> dict[str, str]:
@@ -195,6 +247,12 @@ def _frozen_encoders(config: RunConfig) -> list[str]:
     ]
 
 
+def _mechanism(site: SitePlan) -> str:
+    if site.shared is None:
+        return "DP-SGD, Poisson-subsampled Gaussian"
+    return "joint DP-SGD over all sites, Poisson-subsampled Skellam on integers (RDP)"
+
+
 def _site_statement(config: RunConfig, site: SitePlan, steps: int) -> dict[str, Any]:
     private = config.privacy.is_private
     spent = total_epsilon([Spend(((site.event(steps),),))], site.delta) if private else math.inf
@@ -204,7 +262,7 @@ def _site_statement(config: RunConfig, site: SitePlan, steps: int) -> dict[str, 
         "modalities": list(site.modalities),
         "unit": "patient",
         "adjacency": "add/remove",
-        "mechanism": "DP-SGD, Poisson-subsampled Gaussian" if private else "SGD without noise",
+        "mechanism": _mechanism(site) if private else "SGD without noise",
         "epsilon": spent if claim(config) == "dp" else math.inf,
         **simulated,
         "delta": site.delta,

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
-from privfin.privacy.accounting import SubsampledGaussianEvent, delta_curve, epsilon
+from privfin.privacy.accounting import SubsampledGaussianEvent, delta_curve
+from privfin.privacy.composition import Event, Spend, events_curve, events_slack, total_epsilon
+from privfin.privacy.renyi import curve_delta
 from privfin.privacy.tradeoff import NO_PRIVACY, NOTHING_RELEASED, PrivacyProfile
 
 #: How far down a profile goes: the first of these δ at which ε is at most 500.
@@ -19,7 +22,7 @@ _LARGEST_EPSILON = 500.0
 
 
 def privacy_profile(
-    alternatives: Sequence[Sequence[SubsampledGaussianEvent]],
+    alternatives: Sequence[Sequence[Event]],
 ) -> PrivacyProfile:
     """The profile that holds for a patient who met one of ``alternatives``, whichever it is.
 
@@ -32,13 +35,14 @@ def privacy_profile(
         remembered. Where no δ of :data:`SMALLEST_DELTAS` has an ε of at most 500, nothing is
         promised: δ is 1.
     """
-    return _profile(tuple({tuple(sorted(events)): None for events in alternatives}))
+    return _profile(tuple({tuple(sorted(events, key=repr)): None for events in alternatives}))
 
 
 @lru_cache(maxsize=256)
-def _profile(alternatives: tuple[tuple[SubsampledGaussianEvent, ...], ...]) -> PrivacyProfile:
+def _profile(alternatives: tuple[tuple[Event, ...], ...]) -> PrivacyProfile:
     for smallest in SMALLEST_DELTAS:
-        reach = max((epsilon(events, smallest) for events in alternatives), default=0.0)
+        spends = [Spend((events,)) for events in alternatives]
+        reach = max((total_epsilon([spend], smallest) for spend in spends), default=0.0)
         if reach <= _LARGEST_EPSILON:
             break
     else:
@@ -46,5 +50,14 @@ def _profile(alternatives: tuple[tuple[SubsampledGaussianEvent, ...], ...]) -> P
     if reach == 0.0:
         return NOTHING_RELEASED
     grid = np.linspace(0.0, reach, _POINTS)
-    found = np.max([delta_curve(events, grid) for events in alternatives], axis=0)
+    found = np.max([_deltas(events, grid) for events in alternatives], axis=0)
     return PrivacyProfile(grid, found, smallest)
+
+
+def _deltas(events: Sequence[Event], grid: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """δ at every ε of ``grid``: by loss distributions, or by Rényi divergences with other noise."""
+    gaussians = [event for event in events if isinstance(event, SubsampledGaussianEvent)]
+    if len(gaussians) == len(events):
+        return np.asarray(delta_curve(gaussians, grid))
+    curve, slack = events_curve(events), events_slack(events)
+    return np.array([min(1.0, curve_delta(curve, float(at)) + slack) for at in grid])

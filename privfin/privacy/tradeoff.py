@@ -137,7 +137,8 @@ def gaussian_profile(mu: float, epsilons: FloatArray) -> FloatArray:
     first = log_ndtr(mu / 2 - epsilons / mu)
     second = epsilons + log_ndtr(-mu / 2 - epsilons / mu)
     # exp(first) - exp(second) without the loss of digits far out in the tail
-    return np.exp(first) * -np.expm1(np.minimum(second - first, 0.0))
+    found: FloatArray = np.exp(first) * -np.expm1(np.minimum(second - first, 0.0))
+    return found
 
 
 def gaussian_true_positive_rate(mu: float, false_positive_rate: float) -> float:
