@@ -132,6 +132,8 @@ def calibrate_shared(
     check_epsilon(epsilon)
     if not math.isfinite(epsilon):
         raise PlanError("shared noise needs a finite epsilon")
+    if not (clip_norm > 0.0 and math.isfinite(clip_norm)):
+        raise PlanError(f"the clip norm must be finite and above 0, got {clip_norm}")
     if honest < 1 or parameters < 1 or steps < 1:
         raise PlanError("shared noise needs at least one honest share, one parameter and one step")
     failure = _SLACK_SHARE * delta / steps
