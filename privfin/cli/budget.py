@@ -63,14 +63,18 @@ def init(
 ) -> None:
     """Make a ledger: its home, its keys and its anchor."""
     from privfin.privacy.ledger import Ledger, anchors_folder
+    from privfin.privacy.policy import POLICY_FILE, write_template
 
     place = _home(home)
     with Ledger.create(place, name=name) as ledger:
         head = ledger.head().to_dict()
+    if not (place / POLICY_FILE).exists():
+        write_template(place / POLICY_FILE)
     _say(
         {"home": str(place), "anchors": str(anchors_folder()), "head": head},
         f"Made a ledger in {place}; its anchor is in {anchors_folder()}.\n"
         f"Its public key: {head['public_key']}\n"
+        f"What runs may do is in {place / POLICY_FILE}: read it and change it to suit you.\n"
         "Next: privfin budget cap, then privfin budget bind.",
         as_json,
     )
@@ -88,8 +92,10 @@ def cap(
 ) -> None:
     """Set the most that a population's patients may be charged."""
     from privfin.privacy.ledger.spending import Cap
+    from privfin.privacy.policy import load_policy
 
     wanted = Cap.read(epsilon, delta)
+    load_policy(_home(home)).check_cap(float(wanted.epsilon), float(wanted.delta))
     with _open(home) as ledger:
         ledger.set_cap(population, wanted.epsilon, wanted.delta, officer=officer, reason=reason)
         head = ledger.head().to_dict()
@@ -122,6 +128,7 @@ def bind(
     from privfin.config import load_config, parse_override
     from privfin.data.load import load_source
     from privfin.privacy.ledger import dataset_keys
+    from privfin.privacy.ledger.datasets import patients_by_dataset
 
     if different_people and not reason.strip():
         raise UserInputError("--different-people needs --reason TEXT")
@@ -135,14 +142,13 @@ def bind(
     settings = load_config(config, overrides)
     keys = dataset_keys(settings)
     with _open(home) as ledger:
-        patients = {record.patient_id for record in load_source(settings).dataset.records}
+        patients = load_source(settings).dataset.patients()
+        of_each = patients_by_dataset(settings, patients)
         bound = []
         for number, key in enumerate(keys):
-            own, label = patients, name or key.source
+            own, label = of_each[number], name or key.source
             if settings.data.source == "mix":
                 part = settings.data.part[number].name
-                start = f"{part}:"
-                own = {p.removeprefix(start) for p in patients if p.startswith(start)}
                 label = f"{name} {part}" if name else part
             bound.append(
                 ledger.bind(

@@ -93,6 +93,16 @@ def _rates(rates: Mapping[str, float]) -> str:
     return ", ".join(f"{name} from {100 * rate:g} %" for name, rate in rates.items() if rate)
 
 
+def warn_if_not_counted(console: Console, ledger: Mapping[str, Any]) -> None:
+    """Say loudly that no ledger counts a run on patients."""
+    if ledger["status"] == "none":
+        console.print(
+            "NOT COUNTED: no ledger records what this run spends of these patients' privacy",
+            style="bold red",
+            highlight=False,
+        )
+
+
 def print_plan(console: Console, config: RunConfig, plan: TrainingPlan) -> None:
     """The plan: noise, steps and epsilon of each site, and the bytes of a round."""
     table = Table(title="Plan", title_justify="left")

@@ -15,6 +15,7 @@ from privfin.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from privfin.federation.budget_gate import BudgetGate
     from privfin.federation.plan import TrainingPlan
     from privfin.federation.training_run import Result
     from privfin.runs import Run
@@ -33,8 +34,9 @@ EPILOG = """Examples:
 
   privfin train --resume --out runs/a
 
-Exit codes: 0 done, 1 failed, 2 bad input, 3 over the privacy budget, 6 a
-message was refused, 130 interrupted (continue with --resume)."""
+Exit codes: 0 done, 1 failed, 2 bad input, 3 over the privacy budget or no
+ledger, 4 ledger damaged, 5 against the policy, 6 a message was refused, 130
+interrupted (continue with --resume)."""
 
 
 def train(
@@ -93,6 +95,10 @@ def train(
         bool,
         typer.Option("--no-cache", help="Keep no features on this machine, and use none."),
     ] = False,
+    no_ledger: Annotated[
+        bool,
+        typer.Option("--no-ledger", help="Train although no ledger counts it; the run says so."),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the plan or the result as JSON.")
     ] = False,
@@ -119,7 +125,7 @@ def train(
             raise ConfigError("--resume needs --out RUN: which run to go on with")
         if dry_run:
             raise ConfigError("--resume and --dry-run do not go together")
-        _resume(out, config, overrides, as_json, no_cache)
+        _resume(out, config, overrides, as_json, no_cache, no_ledger)
         return
     settings = load_config(config, overrides)
     if settings.federation.site and sites is not None:
@@ -129,7 +135,7 @@ def train(
     if dry_run:
         _show_plan(settings, as_json)
         return
-    _new_run(settings, out or _default_out(settings), as_json, no_cache)
+    _new_run(settings, out or _default_out(settings), as_json, no_cache, no_ledger)
 
 
 def _delta(text: str | None) -> str | float | None:
@@ -165,14 +171,14 @@ def _show_plan(config: RunConfig, as_json: bool) -> None:
     print_plan(console, config, plan)
 
 
-def _new_run(config: RunConfig, out: Path, as_json: bool, no_cache: bool) -> None:
+def _new_run(config: RunConfig, out: Path, as_json: bool, no_cache: bool, no_ledger: bool) -> None:
     from privfin.errors import UserInputError
 
     if out.exists():
         raise UserInputError(
             f"{out} exists: choose another --out, or continue that run with --resume --out {out}"
         )
-    _work(config, out, None, as_json, no_cache)
+    _work(config, out, None, as_json, no_cache, no_ledger)
 
 
 def _resume(
@@ -181,6 +187,7 @@ def _resume(
     overrides: list[tuple[str, Any]],
     as_json: bool,
     no_cache: bool,
+    no_ledger: bool,
 ) -> None:
     from privfin.federation.public_weights import check_same_weights
     from privfin.runs import check_same_config, load_run
@@ -194,7 +201,7 @@ def _resume(
     if run.is_finished:
         raise ConfigError(f"{out} has finished: there is nothing to resume")
     check_same_weights(run, config)
-    _work(config, out, run, as_json, no_cache)
+    _work(config, out, run, as_json, no_cache, no_ledger)
 
 
 def _changed(config: RunConfig, overrides: list[tuple[str, Any]]) -> RunConfig:
@@ -205,13 +212,51 @@ def _changed(config: RunConfig, overrides: list[tuple[str, Any]]) -> RunConfig:
     return parse_config(content, "the options")
 
 
-def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool, no_cache: bool) -> None:
+def _work(
+    config: RunConfig,
+    out: Path,
+    run: Run | None,
+    as_json: bool,
+    no_cache: bool,
+    no_ledger: bool,
+) -> None:
+    from privfin.cli.display import plain_console
+    from privfin.cli.stopping import StoppedError
+    from privfin.cli.summary import warn_if_not_counted, warn_if_not_private
+    from privfin.federation.budget_gate import open_gate
+    from privfin.federation.plan import check_without_data
+
+    check_without_data(config)
+    console = plain_console(as_json)
+    warn_if_not_private(console, config)
+    run_id = None if run is None else run.run_id
+    with open_gate(config, kind="train", no_ledger=no_ledger, run_id=run_id) as gate:
+        warn_if_not_counted(console, gate.block())
+        if run is None:
+            gate.reserve()
+        else:
+            gate.go_on(run.manifest.get("ledger", {}))
+        result = _train(console, config, out, run, gate, no_cache)
+        lines = gate.summary()
+    if result is None:
+        raise StoppedError(f"stopped; go on with: privfin train --resume --out {out}")
+    _report(console, config, result, lines, as_json)
+
+
+def _train(
+    console: Console,
+    config: RunConfig,
+    out: Path,
+    run: Run | None,
+    gate: BudgetGate,
+    no_cache: bool,
+) -> Result | None:
+    """Read the data and train, under a budget that is reserved already."""
     import torch
 
-    from privfin.cli.display import TrainingDisplay, plain_console
-    from privfin.cli.stopping import StoppedError, stop_on_interrupt
-    from privfin.cli.summary import warn_if_not_private
-    from privfin.federation.plan import check_without_data, make_plan
+    from privfin.cli.display import TrainingDisplay
+    from privfin.cli.stopping import stop_on_interrupt
+    from privfin.federation.plan import make_plan
     from privfin.federation.prepare import prepare
     from privfin.federation.training_run import (
         check_same_data,
@@ -221,9 +266,6 @@ def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool, no_cache
     )
     from privfin.models.feature_cache import default_cache
 
-    check_without_data(config)
-    console = plain_console(as_json)
-    warn_if_not_private(console, config)
     display = TrainingDisplay(console)
     with display:
         cache = None if no_cache else default_cache()
@@ -234,8 +276,9 @@ def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool, no_cache
         for line in cache.remarks() if cache else ():
             display.note(f"note: {line}")
         plan = make_plan(config, data.declarations)
+        gate.specify(plan, data.patient_ids)
         if run is None:
-            run = start_run(out, config, plan, data)
+            run = start_run(out, config, plan, data, gate)
         else:
             check_same_data(run, data)
             check_same_plan(run, plan)
@@ -248,10 +291,7 @@ def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool, no_cache
                 lost = max(run.spent_rounds().values(), default=0) - first
                 epsilons = epsilons[lost:]
             display.begin_rounds(plan.rounds, len(plan.sites), epsilons, first)
-            result = complete_run(run, config, data, observer=display, should_stop=asked)
-    if result is None:
-        raise StoppedError(f"stopped; go on with: privfin train --resume --out {out}")
-    _report(console, config, result, as_json)
+            return complete_run(run, config, data, observer=display, should_stop=asked, gate=gate)
 
 
 def _worst_epsilons(config: RunConfig, plan: TrainingPlan) -> list[float] | None:
@@ -293,7 +333,9 @@ def _traffic(events: list[dict[str, Any]]) -> tuple[int, int]:
 EXTRAS = ("chosen_round", "fine_tuned")
 
 
-def _report(console: Console, config: RunConfig, result: Result, as_json: bool) -> None:
+def _report(
+    console: Console, config: RunConfig, result: Result, budget: list[str], as_json: bool
+) -> None:
     from privfin.cli.summary import print_extras, print_result
     from privfin.files import jsonable
 
@@ -317,3 +359,5 @@ def _report(console: Console, config: RunConfig, result: Result, as_json: bool) 
     print_result(
         console, config, result.plan, result.cells, result.privacy, traffic, path, result.groups
     )
+    for line in budget:
+        console.print(f"Budget: {line}", highlight=False, markup=False)

@@ -37,15 +37,47 @@ def assumptions(config: RunConfig) -> list[dict[str, str]]:
         ),
         _names(config),
         _honesty(config),
-        _arithmetic(config),
+        _numbers(config),
         (
             "settings-chosen-in-advance",
             "the settings were not chosen by results of earlier runs on the same patients",
             "unknown",
-            "a run does not see earlier ones; only a ledger adds them up",
+            "a run does not see earlier ones; a ledger adds them up so that it does not matter",
         ),
     ]
     return [{"id": i, "text": t, "status": s, "by": b} for i, t, s, b in found]
+
+
+def _honesty(config: RunConfig) -> tuple[str, str, Status, str]:
+    if config.privacy.trust == "shared":
+        return (
+            "honest-shares",
+            f"all but {config.privacy.collusion} sites add their share of the noise in secret",
+            "unknown",
+            "nothing proves it; privacy.json lists what holds against more colluding sites",
+        )
+    return (
+        "honest-sites",
+        "a site trains as this program does",
+        "unknown",
+        "nothing proves it to others; the guarantee of a site's own patients needs that site alone",
+    )
+
+
+def _numbers(config: RunConfig) -> tuple[str, str, Status, str]:
+    if config.privacy.trust == "shared":
+        return (
+            "real-numbers",
+            "gradients are clipped and summed in floating point before they become integers",
+            "unknown",
+            "the bound has a margin for it; noise and sums are whole numbers, sampled exactly",
+        )
+    return (
+        "real-numbers",
+        "noise and sums are floating point, the proof is for real numbers",
+        "unknown",
+        "noise is summed from several draws against the known attack; that is no proof",
+    )
 
 
 def _noise(config: RunConfig) -> tuple[str, str, Status, str]:
@@ -58,40 +90,6 @@ def _noise(config: RunConfig) -> tuple[str, str, Status, str]:
             "test mode: it can be computed from the public seed, so this does not hold",
         )
     return ("secret-noise", text, "checked", "the program has no other source outside test mode")
-
-
-def _honesty(config: RunConfig) -> tuple[str, str, Status, str]:
-    if config.privacy.trust == "shared":
-        return (
-            "honest-sites",
-            f"all sites but {config.privacy.collusion} add their share of the noise, clip, and "
-            "tell nobody their share",
-            "unknown",
-            "nothing proves it; colluding_sites says what is left when more do not",
-        )
-    return (
-        "honest-sites",
-        "a site trains as this program does",
-        "unknown",
-        "nothing proves it to others; the guarantee of a site's own patients needs that site alone",
-    )
-
-
-def _arithmetic(config: RunConfig) -> tuple[str, str, Status, str]:
-    if config.privacy.trust == "shared":
-        return (
-            "exact-noise",
-            "noise and sums are whole numbers, as in the proof",
-            "checked",
-            "gradients are clipped and rounded before noise of whole numbers is added; the norms "
-            "of rounded gradients are bounded but for a probability that delta includes",
-        )
-    return (
-        "real-numbers",
-        "noise and sums are floating point, the proof is for real numbers",
-        "unknown",
-        "noise is summed from several draws against the known attack; that is no proof",
-    )
 
 
 def _names(config: RunConfig) -> tuple[str, str, Status, str]:

@@ -12,6 +12,7 @@ from privfin.federation.overlap import disjoint_status
 from privfin.federation.plan import TrainingPlan
 from privfin.privacy.composition import Event, Spend, total_epsilon
 from privfin.privacy.profile import privacy_profile
+from privfin.privacy.shared_calibration import group_event
 from privfin.privacy.tradeoff import (
     NO_PRIVACY,
     REPORTED_RATES,
@@ -23,7 +24,7 @@ from privfin.privacy.tradeoff import (
     true_positive_rate,
 )
 
-Alternatives = tuple[tuple[Event, ...], ...]
+Alternatives = list[list[Event]]
 
 
 def population(
@@ -32,9 +33,7 @@ def population(
     """The headline: what holds for every patient, wherever that patient is.
 
     Where no person is at two sites (checked or declared) it is the largest epsilon of a site, else
-    the composition over all sites. Both are stated, at the largest delta of a site. With shared
-    noise all sites are in one sum, which a person at several sites moves by more than the clipping
-    norm: then nothing is promised to a person at two.
+    the composition over all sites. Both are stated, at the largest delta of a site.
 
     Args:
         config: the run's configuration.
@@ -44,93 +43,64 @@ def population(
     """
     status = disjoint_status(config)
     delta = max(site.delta for site in plan.sites)
-    at_one = at_all = math.inf
-    if is_private:
-        at_one = max(
-            total_epsilon([Spend((events,))], site.delta)
-            for site, events in zip(plan.sites, _each(plan, steps), strict=True)
-        )
-        if plan.shared is None:
-            at_all = total_epsilon([Spend((_all_sites(plan, steps),))], delta)
+    one = [_epsilon([s.event(steps[s.name])], s.delta) for s in plan.sites] if is_private else []
+    at_one = max(one, default=math.inf)
+    at_all = _epsilon(_at_every_site(plan, steps), delta) if is_private else math.inf
     is_disjoint = status != "unknown"
-    words = ("the largest epsilon of a site", "the composition over all sites")
-    if plan.shared is not None:
-        words = ("all sites' joint steps", "without a bound: a person may be in a joint step twice")
     return {
         "epsilon": at_one if is_disjoint else at_all,
         "delta": delta,
-        "is": words[0] if is_disjoint else words[1],
+        "is": _KIND[plan.shared is not None, is_disjoint],
         "no_person_at_two_sites": status,
         "epsilon_at_one_site": at_one,
         "epsilon_at_every_site": at_all,
     }
 
 
-def alternatives(config: RunConfig, plan: TrainingPlan, steps: Mapping[str, int]) -> Alternatives:
-    """The lists of events that a person may have met: one site's, or those of all sites."""
-    if disjoint_status(config) == "unknown":
-        return (_all_sites(plan, steps),)
-    return _each(plan, steps)
+_KIND = {
+    (False, True): "the largest epsilon of a site",
+    (False, False): "the composition over all sites",
+    (True, True): "that of the joint steps of all sites",
+    (True, False): "that of the joint steps for a patient of every site at once",
+}
 
 
-def colluding_sites(plan: TrainingPlan, steps: Mapping[str, int]) -> list[dict[str, Any]]:
-    """With shared noise, epsilon against a coalition of k sites, for every k there could be.
+def _epsilon(events: list[Event], delta: float) -> float:
+    return total_epsilon([Spend((tuple(events),))], delta)
 
-    Only up to ``privacy.collusion`` sites is it promised: beyond, it is what the shares that are
-    left give, and infinite when none is.
 
-    Raises:
-        ValueError: the plan has no shared noise.
+def _at_every_site(plan: TrainingPlan, steps: Mapping[str, int]) -> list[Event]:
+    """What a person has met who is a patient of every site."""
+    if plan.shared is not None:
+        joint = plan.shared.event(max(steps.values(), default=0))
+        return [group_event(joint, plan.shared.sites)]
+    return [site.event(steps[site.name]) for site in plan.sites]
+
+
+def by_colluding_sites(plan: TrainingPlan, steps: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Shared noise: epsilon against every number of sites that tell each other their shares.
+
+    Up to ``privacy.collusion`` of them it is promised. Beyond it is what the shares that are left
+    would still give; infinite when none is.
     """
     shared = plan.shared
     if shared is None:
-        raise ValueError("no shared noise")
-    return [
-        {
-            "sites": k,
-            "epsilon": _against(plan, steps, k),
-            "promised": k <= shared.collusion,
-        }
-        for k in range(shared.sites)
-    ]
+        return []
+    taken, rows = max(steps.values(), default=0), []
+    for known in range(shared.sites):
+        try:
+            found = _epsilon([shared.event(taken, known)], shared.delta)
+        except PlanError:
+            found = math.inf
+        rows.append({"sites": known, "epsilon": found, "is_promised": known <= shared.collusion})
+    return rows
 
 
-def against_colluding(
-    headline: Mapping[str, Any], plan: TrainingPlan, steps: Mapping[str, int], k: int
-) -> dict[str, Any]:
-    """The guarantee of a private run's shared noise against ``k`` sites that tell their shares."""
-    events = _joint(plan, steps, k)
-    if events is None or math.isinf(float(headline["epsilon"])):
-        return {"epsilon": math.inf, "delta": headline["delta"], **_meaning(NO_PRIVACY, math.inf)}
-    against = {"epsilon": _against(plan, steps, k), "delta": headline["delta"]}
-    return {**against, **_meaning(privacy_profile([events]), float(against["epsilon"]))}
-
-
-def _each(plan: TrainingPlan, steps: Mapping[str, int]) -> Alternatives:
-    if plan.shared is not None:  # a joint step counts for the patients of every site
-        most = max(steps.values())
-        return tuple((plan.shared.event(most),) for _ in plan.sites)
-    return tuple((site.event(steps[site.name]),) for site in plan.sites)
-
-
-def _all_sites(plan: TrainingPlan, steps: Mapping[str, int]) -> tuple[Event, ...]:
-    return tuple(site.event(steps[site.name]) for site in plan.sites)
-
-
-def _joint(plan: TrainingPlan, steps: Mapping[str, int], k: int) -> tuple[Event, ...] | None:
-    """The joint steps as ``k`` sites see them, or None if they know all noise there is."""
-    if plan.shared is None:
-        raise ValueError("no shared noise")
-    try:
-        return (plan.shared.event(max(steps.values()), colluding=k),)
-    except PlanError:
-        return None
-
-
-def _against(plan: TrainingPlan, steps: Mapping[str, int], k: int) -> float:
-    events = _joint(plan, steps, k)
-    delta = max(site.delta for site in plan.sites)
-    return math.inf if events is None else total_epsilon([Spend((events,))], delta)
+def alternatives(config: RunConfig, plan: TrainingPlan, steps: Mapping[str, int]) -> Alternatives:
+    """The lists of events that a person may have met: one site's, or those of all sites."""
+    if disjoint_status(config) == "unknown":
+        return [_at_every_site(plan, steps)]
+    return [[site.event(steps[site.name])] for site in plan.sites]
 
 
 def against_an_observer(

@@ -14,6 +14,7 @@ from privfin.config import RunConfig
 from privfin.crypto.keys import Roster, SiteIdentity
 from privfin.errors import BudgetError
 from privfin.federation.assessment import held_out_loss
+from privfin.federation.budget_gate import BudgetGate
 from privfin.federation.coordinator import Coordinator, SumPlan
 from privfin.federation.flower import run_locally
 from privfin.federation.global_model import GlobalModel
@@ -86,11 +87,15 @@ class Outcome:
 
 
 class _RunJournal:
-    """Writes each site's spending into the run's event log before it happens."""
+    """Writes each site's spending into the ledger and the run's event log before it happens."""
 
-    def __init__(self, run: Run, observer: TrainingObserver) -> None:
+    def __init__(
+        self, run: Run, observer: TrainingObserver, plan: TrainingPlan, gate: BudgetGate | None
+    ) -> None:
         self._run = run
         self._observer = observer
+        self._plan = plan
+        self._gate = gate
         self._counts = run.spent_rounds()
 
     def spent_rounds(self, site: str) -> int:
@@ -100,8 +105,12 @@ class _RunJournal:
         return max(self._counts.values(), default=0)
 
     def start(self, site: str, round_number: int, attempt: int) -> None:
+        started = self.spent_rounds(site) + 1
+        if self._gate is not None and started > self.most_spent():
+            # One row a round, for all sites of this process: the first of them to start pays it.
+            self._gate.start(self._plan.spend(dict.fromkeys(self._plan.cohort, started)))
         self._run.record("site-round-started", site=site, round=round_number, attempt=attempt)
-        self._counts[site] = self.spent_rounds(site) + 1
+        self._counts[site] = started
         self._observer.site_started(round_number, site)
 
 
@@ -153,6 +162,7 @@ def train_locally(
     *,
     observer: TrainingObserver | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    gate: BudgetGate | None = None,
 ) -> Outcome:
     """Run (or go on with) all rounds, saving a checkpoint after each.
 
@@ -167,7 +177,7 @@ def train_locally(
     watcher = observer or SilentObserver()
     labels = len(plan.label_names)
     state = start_state(run, config, plan)
-    journal = _RunJournal(run, watcher)
+    journal = _RunJournal(run, watcher, plan, gate)
     last = _last_round(config, plan, state.round, journal.most_spent())
     identities = {name: SiteIdentity.generate(name) for name in plan.cohort}
     roster = Roster(identity.public() for identity in identities.values())
@@ -210,6 +220,8 @@ def train_locally(
             work=site_work(config, plan, name, data.sites[name], streams, data.public),
             journal=journal,
             on_applied=applied,
+            policy=None if gate is None else gate.policy,
+            with_ledger=gate is not None and gate.counted,
         )
 
     def start_round(number: int) -> int | None:

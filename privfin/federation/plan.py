@@ -118,25 +118,23 @@ class TrainingPlan:
     def spend(self, rounds: Mapping[str, int] | None = None, fine_tunings: int = 0) -> Spend:
         """What ``rounds`` started exchanges cost a patient, by the site that holds the patient.
 
+        Sites with equal events are one alternative.
+
         Args:
             rounds: exchanges started, by site; all that are planned if left out.
             fine_tunings: how often sites started to fine-tune, after the last round.
         """
-        if rounds is None:
-            return Spend(tuple((site.event(site.steps),) for site in self.sites))
         if self.shared is not None:
-            return Spend(((self.shared.event(max(rounds.values(), default=0)),),))
-        return Spend(
-            tuple(
-                (
-                    site.event(
-                        rounds.get(site.name, 0) * site.local_steps
-                        + fine_tunings * self.fine_tune_steps
-                    ),
-                )
-                for site in self.sites
-            )
-        )
+            started = self.rounds if rounds is None else max(rounds.values(), default=0)
+            return Spend(((self.shared.event(started),),))
+        steps = {
+            site.name: site.steps
+            if rounds is None
+            else rounds.get(site.name, 0) * site.local_steps + fine_tunings * self.fine_tune_steps
+            for site in self.sites
+        }
+        events = dict.fromkeys(site.event(steps[site.name]) for site in self.sites)
+        return Spend(tuple((event,) for event in events))
 
     @property
     def parameters(self) -> int:

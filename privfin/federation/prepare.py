@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -64,6 +64,7 @@ class PreparedData:
 
     ``public`` holds the public records of ``imputer = "retrieval"``, encoded by front ends, and
     ``validation`` those of the patients that a round is chosen on (``evaluation.choose_round``).
+    ``patient_ids`` are those of all patients in the data, trained on or not: for the ledger alone.
     """
 
     sites: dict[str, SiteData]
@@ -73,6 +74,7 @@ class PreparedData:
     public: Batch | None = None
     validation: TestData | None = None
     public_fingerprint: str = ""
+    patient_ids: tuple[str, ...] = field(default=(), repr=False)
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -148,7 +150,14 @@ def prepare(
     test_data = _test_data(config, tested)
     mark = "" if public is None else public.fingerprint()
     return PreparedData(
-        sites, tuple(declarations), test_data, tuple(notices), shared, chosen_on, mark
+        sites,
+        tuple(declarations),
+        test_data,
+        tuple(notices),
+        shared,
+        chosen_on,
+        mark,
+        tuple(dataset.patients()),
     )
 
 

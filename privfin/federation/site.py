@@ -21,6 +21,7 @@ from privfin.federation.messages import RunIdentity, Task
 from privfin.federation.plan import TrainingPlan
 from privfin.federation.protection import UpdateProtection
 from privfin.federation.round_work import RoundWork
+from privfin.privacy.policy import Policy
 
 _LARGEST_ATTEMPT = 2**31
 
@@ -50,6 +51,12 @@ class Site:
         work: what this site computes in a round, and does with the sum.
         journal: where spending is written down before it happens.
         on_applied: called with the global model after each round's sum was applied.
+        policy: this site's own policy, which it obeys whatever plan or task arrives; None where
+            the data holder has no home.
+        with_ledger: whether a ledger counts the run.
+
+    Raises:
+        PolicyError: configuration or plan break a rule.
     """
 
     def __init__(
@@ -64,7 +71,13 @@ class Site:
         work: RoundWork,
         journal: Journal,
         on_applied: Callable[[GlobalModel], None] | None = None,
+        policy: Policy | None = None,
+        with_ledger: bool = False,
     ) -> None:
+        if policy is not None:
+            policy.check(config, sites=len(roster), with_ledger=with_ledger)
+            policy.check_plan(plan)
+        self._policy = policy
         self.name = identity.name
         self._identity = identity
         self._roster = roster
@@ -114,8 +127,11 @@ class Site:
 
         Raises:
             ProtocolError: it is.
+            PolicyError: it is smaller than the site's policy allows.
         """
         everyone, cohort = tuple(self._roster), tuple(task.cohort)
+        if self._policy is not None:
+            self._policy.check_cohort(len(cohort))
         shared = self._plan.shared
         if shared is not None and task.kind in ("update", "finish"):
             # In the order of the roster, so that a cohort has one spelling.

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from privfin.config import RunConfig
 from privfin.federation.assumptions import assumptions
 from privfin.federation.guarantee import (
     against_an_observer,
-    against_colluding,
     alternatives,
-    colluding_sites,
+    by_colluding_sites,
     population,
 )
 from privfin.federation.plan import SitePlan, TrainingPlan
-from privfin.federation.shared_plan import SharedPlan
 from privfin.models.frozen import is_frozen
 from privfin.privacy.accounting import accountant_name
 from privfin.privacy.composition import Spend, total_epsilon
@@ -99,39 +97,34 @@ def privacy_statement(
     }
     is_private = claim(config) == "dp"
     headline = population(config, plan, steps, is_private=is_private)
+    # Local: every site adds the full noise to its own training, so no observer sees more than that.
+    # Shared: up to the promised number of colluding sites the total noise is that of the plan.
+    guarantee = against_an_observer(
+        headline, alternatives(config, plan, steps), is_private=is_private
+    )
     encrypted = config.crypto.encryption == "bfv"
     readable = narrow_segments(plan)
     shown = f"; single updates of {', '.join(readable)} can be read off the sum" if readable else ""
-    if plan.shared is None:
-        seen = _observers(shown, encrypted)
-        # Every site adds the full noise to its own training: no observer sees more than that.
-        same = against_an_observer(
-            headline, alternatives(config, plan, steps), is_private=is_private
-        )
-        guarantees = dict.fromkeys(seen, same)
-    else:
-        seen = _observers_of_joint_steps(plan.shared.collusion)
-        guarantees = {
-            name: (against_colluding(headline, plan, steps, _SHARES_KNOWN_TO[name](plan.shared)))
-            for name in seen
-        }
     return {
         "format": FORMAT,
         "claim": claim(config),
         "unit": "patient",
         "adjacency": "add or remove one patient, with all of that patient's records",
-        "trust": _TRUST[config.privacy.trust],
+        "trust": _trust(plan),
         "target": {"epsilon": config.privacy.epsilon, "delta": config.privacy.delta},
         "accountant": accountant_name(),
         "population": headline,
         "sites": [_site_statement(config, site, steps[site.name]) for site in plan.sites],
         **({"fine_tuning": _fine_tuning(plan)} if plan.fine_tune_steps else {}),
         "observers": {
-            name: {"sees": seen[name], **guarantee} for name, guarantee in guarantees.items()
+            name: {"sees": sees, **guarantee}
+            for name, sees in (
+                _observers(shown, encrypted) if plan.shared is None else _joint_observers(plan)
+            ).items()
         },
         **(
-            {"colluding_sites": colluding_sites(plan, steps)}
-            if plan.shared is not None and is_private
+            {"colluding_sites": by_colluding_sites(plan, steps)}
+            if plan.shared and is_private
             else {}
         ),
         "assumptions": assumptions(config),
@@ -140,7 +133,11 @@ def privacy_statement(
             "layout": config.crypto.layout if encrypted else None,
             "value_bits": config.crypto.value_bits,
         },
-        "aggregation": _AGGREGATION[config.training.aggregation],
+        "aggregation": (
+            _AGGREGATION[config.training.aggregation]
+            if plan.shared is None
+            else "every patient counts the same, whatever the site"
+        ),
         "segments": [
             {
                 "segment": s.name,
@@ -150,12 +147,42 @@ def privacy_statement(
             }
             for s in plan.segments
         ],
-        "not_covered": [
-            *_always_not_covered(config),
-            *_frozen_encoders(config),
-            *_also_not_covered(config),
-        ],
+        "not_covered": [*_NOT_COVERED, *_frozen_encoders(config), *_also_not_covered(config)],
     }
+
+
+def _trust(plan: TrainingPlan) -> str:
+    if plan.shared is None:
+        return "local: every site adds the full noise to its own training"
+    shared = plan.shared
+    return (
+        f"shared: the noise of {shared.sites} sites adds up inside the encrypted sum of every "
+        f"step; it suffices while at most {shared.collusion} of them reveal or leave out their "
+        "share. What one site sends has only one share: encryption and masks protect it, so the "
+        "guarantee also rests on them"
+    )
+
+
+def _joint_observers(plan: TrainingPlan) -> dict[str, str]:
+    """What each observer sees of joint steps."""
+    most = plan.shared.collusion if plan.shared else 0
+    found = {
+        "outsider": "sees the final model: at most the epsilon of the joint steps",
+        "coordinator": (
+            "sees ciphertexts, signatures, sizes and times; holds no key and no model. Could it "
+            "break the encryption, masks would still show it sums only"
+        ),
+    }
+    if most:
+        found["another site"] = (
+            "sees the sum of every step and knows its own share of the noise: the other sites' "
+            "shares suffice"
+        )
+    found[f"coordinator with up to {most} sites"] = (
+        "can decrypt sums and subtract these sites' contributions; masks hide those of the "
+        "others, whose shares suffice"
+    )
+    return found
 
 
 def _observers(shown: str, encrypted: bool) -> dict[str, str]:
@@ -176,43 +203,6 @@ def _observers(shown: str, encrypted: bool) -> dict[str, str]:
             else "can read every update: at most the epsilon of each site"
         ),
     }
-
-
-def _observers_of_joint_steps(collusion: int) -> dict[str, str]:
-    """What each observer sees when the sites share the noise of every step."""
-    return {
-        "outsider": "sees the final model",
-        "another site": "sees the noisy sum of every step, and knows its own share of the noise",
-        "coordinator": (
-            "sees ciphertexts, signatures, sizes and times; holds no key and no model, and knows "
-            "no share of the noise"
-        ),
-        "coordinator with a site": (
-            f"with {max(1, collusion)} sites: can decrypt sums, and knows the shares of those "
-            "sites; single contributions, which have too little noise, are hidden by pairwise "
-            "masks alone, unless all other sites take part too"
-        ),
-    }
-
-
-#: How many shares of the noise an observer knows.
-_SHARES_KNOWN_TO: dict[str, Callable[[SharedPlan], int]] = {
-    "outsider": lambda _: 0,
-    "another site": lambda _: 1,
-    "coordinator": lambda _: 0,
-    "coordinator with a site": lambda shared: max(1, shared.collusion),
-}
-
-_TRUST = {
-    "local": "local: every site adds the full noise to its own training",
-    "shared": "shared: the sites' shares of the noise add up inside the encrypted sum of a step; "
-    "the guarantee needs all sites but privacy.collusion of them to add theirs",
-}
-
-
-def _always_not_covered(config: RunConfig) -> list[str]:
-    exact = config.privacy.trust == "shared"  # noise and sums of whole numbers
-    return [text for text in _NOT_COVERED if not (exact and text.startswith("rounding:"))]
 
 
 def _also_not_covered(config: RunConfig) -> list[str]:
@@ -257,12 +247,10 @@ def _frozen_encoders(config: RunConfig) -> list[str]:
     ]
 
 
-def _mechanism(site: SitePlan, private: bool) -> str:
-    if not private:
-        return "SGD without noise"
-    if site.shared is not None:
-        return "joint DP-SGD of all sites, Poisson-subsampled Skellam"
-    return "DP-SGD, Poisson-subsampled Gaussian"
+def _mechanism(site: SitePlan) -> str:
+    if site.shared is None:
+        return "DP-SGD, Poisson-subsampled Gaussian"
+    return "joint DP-SGD over all sites, Poisson-subsampled Skellam on integers (RDP)"
 
 
 def _site_statement(config: RunConfig, site: SitePlan, steps: int) -> dict[str, Any]:
@@ -274,7 +262,7 @@ def _site_statement(config: RunConfig, site: SitePlan, steps: int) -> dict[str, 
         "modalities": list(site.modalities),
         "unit": "patient",
         "adjacency": "add/remove",
-        "mechanism": _mechanism(site, private),
+        "mechanism": _mechanism(site) if private else "SGD without noise",
         "epsilon": spent if claim(config) == "dp" else math.inf,
         **simulated,
         "delta": site.delta,

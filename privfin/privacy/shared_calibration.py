@@ -10,7 +10,7 @@ bound used here is in docs/explanation/shared-noise.md.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from privfin.errors import PlanError
 from privfin.privacy.calibration import check_epsilon
@@ -18,8 +18,8 @@ from privfin.privacy.composition import Spend, total_epsilon
 from privfin.privacy.skellam import SubsampledSkellamEvent
 from privfin.privacy.skellam_noise import largest_draw
 
-#: Clipping in float32 may overshoot the clip norm by rounding, never by more than this share.
-CLIP_TOLERANCE = 1e-4
+#: Clipping and summing in float32 may move the sum by this much more than the clip norm.
+CLIP_TOLERANCE = 1e-3
 
 _WANTED_COST = 0.005
 _LARGEST_COST = 0.25
@@ -132,6 +132,8 @@ def calibrate_shared(
     check_epsilon(epsilon)
     if not math.isfinite(epsilon):
         raise PlanError("shared noise needs a finite epsilon")
+    if not (clip_norm > 0.0 and math.isfinite(clip_norm)):
+        raise PlanError(f"the clip norm must be finite and above 0, got {clip_norm}")
     if honest < 1 or parameters < 1 or steps < 1:
         raise PlanError("shared noise needs at least one honest share, one parameter and one step")
     failure = _SLACK_SHARE * delta / steps
@@ -171,6 +173,30 @@ def calibrate_shared(
             f"{value_bits}: use more bits, more sites, fewer trained parameters or a larger epsilon"
         )
     return found
+
+
+def group_event(event: SubsampledSkellamEvent, sites: int) -> SubsampledSkellamEvent:
+    """What a person costs who is a patient of ``sites`` sites at once.
+
+    Each site draws its patient by itself, so at least one is in a step with probability
+    ``1 - (1 - q)^sites``, and then the sum moves by at most ``sites`` times as much. The mixture
+    over which of them were drawn is no worse than its worst part (joint quasi-convexity of Renyi
+    divergences; van Erven and Harremoes, arXiv:1206.2459, theorem 13).
+
+    Raises:
+        PlanError: fewer than one site.
+    """
+    if sites < 1:
+        raise PlanError(f"a patient is at one site at least, got {sites}")
+    return replace(
+        event,
+        l2_squared=sites**2 * event.l2_squared,
+        l1=sites * event.l1,
+        sampling_rate=-math.expm1(sites * math.log1p(-event.sampling_rate))
+        if event.sampling_rate < 1.0
+        else 1.0,
+        slack=min(sites * event.slack, 1.0 - 2.0**-53),
+    )
 
 
 def _clip_for_cost(cost: float, parameters: int, failure: float) -> float:

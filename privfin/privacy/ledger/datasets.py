@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,18 @@ def dataset_keys(config: RunConfig) -> list[DatasetKey]:
     if data.source != "mix":
         return [_key(data.source, data.root, Path())]
     return [_key(part.source, data.root, part.folder) for part in data.part]
+
+
+def patients_by_dataset(config: RunConfig, patient_ids: Iterable[str]) -> list[set[str]]:
+    """The patients of each data set of :func:`dataset_keys`, by their own identifiers.
+
+    In a mix a patient's identifier starts with the name of the part.
+    """
+    patients = set(patient_ids)
+    if config.data.source != "mix":
+        return [patients]
+    starts = [f"{part.name}:" for part in config.data.part]
+    return [{p.removeprefix(s) for p in patients if p.startswith(s)} for s in starts]
 
 
 def _key(source: str, root: Path | None, folder: Path) -> DatasetKey:
