@@ -24,7 +24,7 @@ EPILOG = """Examples:
 
   privfin sweep --epsilon 1,3,8,inf --imputer fin,zero --seeds 5
 
-  privfin sweep configs/covid-cxr.toml --data-root covid-chestxray --epsilon 3,8
+  privfin sweep configs/covid-cxr.toml --data-root covid-chestxray --epsilon 3,8 --no-ledger
 
   privfin sweep --epsilon 8,inf --seeds 3 --set training.rounds=10 --dry-run
 

@@ -28,7 +28,7 @@ EPILOG = """Examples:
 
   privfin train --epsilon 3 --trust shared --collusion 2
 
-  privfin train configs/covid-cxr.toml --data-root covid-chestxray
+  privfin train configs/covid-cxr.toml --data-root covid-chestxray --no-ledger
 
   privfin train --dry-run --set training.rounds=50
 
@@ -223,19 +223,21 @@ def _work(
     from privfin.cli.display import plain_console
     from privfin.cli.stopping import StoppedError
     from privfin.cli.summary import warn_if_not_counted, warn_if_not_private
-    from privfin.federation.budget_gate import open_gate
+    from privfin.federation.budget_gate import UNCOUNTED, open_gate
     from privfin.federation.plan import check_without_data
 
     check_without_data(config)
     console = plain_console(as_json)
     warn_if_not_private(console, config)
     run_id = None if run is None else run.run_id
+    if run is not None and run.manifest.get("ledger", UNCOUNTED)["status"] == "none":
+        no_ledger = True  # it was started so, and its files say it
     with open_gate(config, kind="train", no_ledger=no_ledger, run_id=run_id) as gate:
         warn_if_not_counted(console, gate.block())
         if run is None:
             gate.reserve()
         else:
-            gate.go_on(run.manifest.get("ledger", {}))
+            gate.go_on(run.manifest.get("ledger", UNCOUNTED))
         result = _train(console, config, out, run, gate, no_cache)
         lines = gate.summary()
     if result is None:

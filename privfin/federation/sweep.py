@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 
 from privfin.config import RunConfig
 from privfin.errors import BudgetError, LedgerError, PolicyError, PrivfinError
-from privfin.federation.budget_gate import open_gate
+from privfin.federation.budget_gate import UNCOUNTED, open_gate
 from privfin.federation.local import TrainingObserver
 from privfin.federation.plan import TrainingPlan, make_plan
 from privfin.federation.prepare import PreparedData, check_declared, data_key, prepare
@@ -222,7 +222,7 @@ def _run_one(
         if run is None:
             gate.reserve()
         else:
-            gate.go_on(run.manifest.get("ledger", {}))
+            gate.go_on(run.manifest.get("ledger", UNCOUNTED))
         data = source.get(config)
         plan = make_plan(config, data.declarations)
         gate.specify(plan, data.patient_ids)
