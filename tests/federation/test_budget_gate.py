@@ -190,7 +190,7 @@ def test_a_killed_run_stays_counted_and_goes_on_under_its_reservation(
 ) -> None:
     bind(home, tiny())
     words = [*tiny_options(training__rounds=40, training__local_steps=1), "--out", "run"]
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", "from privfin.cli import main; main()", "train", *words],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
