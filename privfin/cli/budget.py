@@ -43,6 +43,12 @@ EXPORT_EPILOG = """Example:
 
   privfin budget export ledger.json"""
 
+RECOVER_EPILOG = """Examples:
+
+  privfin budget recover ledger.json --officer 'Ann Lee' --reason 'disk failed'
+
+  privfin budget recover old.json --accept-loss --officer 'Ann Lee' --reason 'disk failed'"""
+
 app = typer.Typer(
     help="Say how much of patients' privacy may be spent, and show what was.",
     no_args_is_help=True,
@@ -240,6 +246,62 @@ def export(
         f"Wrote {head.seq} rows to {file}. Public key: {head.public_key}",
         as_json,
     )
+
+
+@app.command("recover", epilog=RECOVER_EPILOG)
+def recover(
+    export: Annotated[Path, typer.Argument(help="File that budget export wrote.")],
+    officer: Officer,
+    reason: Annotated[str, typer.Option(help="Why; it is recorded.")],
+    anchor: Annotated[
+        list[Path] | None, typer.Option(help="JSON with a head that the export must reach.")
+    ] = None,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Rows may be lost: withdraw all caps.")
+    ] = False,
+    new_key: Annotated[
+        bool, typer.Option("--new-key", help="Sign with a new key; the old one is lost.")
+    ] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Rebuild a lost ledger from an export; data sets are then bound again."""
+    from privfin.privacy.ledger import recover_ledger
+    from privfin.privacy.ledger.export import read_export, read_heads
+    from privfin.privacy.policy import POLICY_FILE, write_template
+
+    place = _home(home)
+    rows, head = read_export(export)
+    found = recover_ledger(
+        place,
+        rows,
+        head,
+        officer=officer,
+        reason=reason,
+        heads=[head for path in anchor or [] for head in read_heads(path)],
+        accept_loss=accept_loss,
+        new_key=new_key,
+    )
+    if not (place / POLICY_FILE).exists():
+        write_template(place / POLICY_FILE)
+    text = f"Rebuilt a ledger of {found.rows} rows in {place}.\n"
+    if found.new_key:
+        text += f"Its public key is now: {found.head.public_key}\n"
+    if found.caps_withdrawn:
+        lost = "unknown" if found.rows_lost is None else found.rows_lost
+        text += f"Rows lost: {lost}. No cap holds and open runs count in full.\n"
+        text += "Next: privfin budget cap with --reason, then privfin budget bind."
+    else:
+        text += "Next: privfin budget bind, once for every data set."
+    content = {
+        "home": str(place),
+        "rows": found.rows,
+        "rows_lost": found.rows_lost,
+        "caps_withdrawn": found.caps_withdrawn,
+        "new_key": found.new_key,
+        "head": found.head.to_dict(),
+    }
+    _say(content, text, as_json)
 
 
 def _home(given: Path | None) -> Path:

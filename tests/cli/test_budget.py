@@ -52,3 +52,33 @@ def test_a_data_set_is_capped_bound_shown_and_verified(budget: Call, hospitals: 
     said = budget("verify", "--export", "ledger.json")
     assert said.code == 4
     assert "row 4 was changed" in said.out
+
+
+def test_a_lost_ledger_is_rebuilt_from_an_export(budget: Call, hospitals: Call) -> None:
+    config = hospitals()
+    budget("init", "--name", "North")
+    budget("cap", "lungs", "--epsilon", "8", "--delta", "1e-5", *OFFICER)
+    bind = ("bind", config, "--data-root", "data", *OFFICER, "--population", "lungs")
+    assert budget(*bind).code == 0
+    assert budget("export", "ledger.json").code == 0
+    for path in Path("home").glob("ledger.sqlite*"):
+        path.unlink()
+    for lost in (("show",), ("init", "--name", "North")):
+        said = budget(*lost)
+        assert said.code == 4
+        assert "privfin budget recover" in said.err
+    words = ("recover", "ledger.json", *OFFICER)
+    assert budget(*words).code == 2
+    said = budget(*words, "--reason", "disk failed")
+    assert said.code == 0
+    assert "privfin budget bind" in said.out
+    assert budget(*words, "--reason", "again").code == 4
+    assert budget("verify", "--anchor", "ledger.json").code == 0
+    assert budget(*bind).code == 0
+    assert "left 8.00" in budget("show").out
+    for path in [*Path("home").glob("ledger.sqlite*"), *Path("anchors").glob("*.json")]:
+        path.unlink()
+    assert budget(*words, "--reason", "disk failed").code == 4
+    found = budget(*words, "--reason", "disk failed", "--accept-loss", "--json")
+    assert json.loads(found.out)["caps_withdrawn"] is True
+    assert "cap none" in budget("show").out

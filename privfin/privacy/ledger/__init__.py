@@ -4,6 +4,7 @@ from privfin.privacy.ledger.chain import LedgerHead
 from privfin.privacy.ledger.datasets import DatasetKey, dataset_keys
 from privfin.privacy.ledger.ledger import Binding, Ledger
 from privfin.privacy.ledger.places import anchors_folder, ledger_home
+from privfin.privacy.ledger.recover import Recovery, recover_ledger
 from privfin.privacy.ledger.state import Reservation
 from privfin.privacy.ledger.status import DatasetStatus, PopulationStatus
 from privfin.privacy.ledger.verify import Finding, verify_ledger
@@ -16,9 +17,11 @@ __all__ = [
     "Ledger",
     "LedgerHead",
     "PopulationStatus",
+    "Recovery",
     "Reservation",
     "anchors_folder",
     "dataset_keys",
     "ledger_home",
+    "recover_ledger",
     "verify_ledger",
 ]

@@ -88,11 +88,12 @@ class Ledger:
             raise LedgerError(
                 f"the ledger of {home} is missing: its last anchor is row {anchors[0].head.seq} of "
                 f"ledger {anchors[0].head.ledger_id}; put it back "
-                "from a safe copy"
+                "from a safe copy, or from an export with privfin budget recover"
             )
         if (home / SIGNING_KEY).exists():
             raise LedgerError(
-                f"the ledger of {home} is missing beside its key: put it back from a safe copy"
+                f"the ledger of {home} is missing beside its key: put it back from a safe copy, "
+                "or from an export with privfin budget recover"
             )
         return False
 
@@ -240,7 +241,9 @@ class Ledger:
                     f"this data set is bound to population '{before.population}' as "
                     f"'{before.name}' and stays there"
                 )
-            known = self._prints(before) if before else None
+            known = None
+            if before is not None and not self._lost(before):
+                known = self._prints(before)
             if known is not None:
                 prints = np.union1d(prints, known)
             if known is None or len(known) < len(prints):
@@ -443,13 +446,17 @@ class Ledger:
         }
         self._append("override", body)
 
+    def _lost(self, bound: BoundSet) -> bool:
+        """Whether a recovery lost its fingerprints, so that binding it again must bring them."""
+        return self._store.fingerprints(bound.blobs[-1]) is None
+
     def _prints(self, bound: BoundSet) -> Fingerprints:
         # Each blob of a data set holds all its patients up to then: the last one is enough.
         content = self._store.fingerprints(bound.blobs[-1])
         if content is None:
             raise LedgerError(
-                f"the fingerprints of '{bound.name}' were lost in a recovery: whether other data "
-                "holds the same patients cannot be told"
+                f"the fingerprints of '{bound.name}' were lost in a recovery: run privfin budget "
+                f"bind for it again, with --population '{bound.population}'"
             )
         return from_blob(content)
 

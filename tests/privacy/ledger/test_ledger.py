@@ -213,8 +213,8 @@ def test_another_key_is_refused(home: Path) -> None:
     assert_found(home, None)
 
 
-# Torture: processes are killed at random points (see crowd.py). Each writes to a log of its own what
-# it was about to do ("?") and what it was told was done ("!").
+# Torture: processes are killed at random points (see crowd.py). Each writes to a log of its own
+# what it was about to do ("?") and what it was told was done ("!").
 
 
 @pytest.fixture
