@@ -135,9 +135,7 @@ class Ledger:
         ledger = cls(home, Store.open(home / DATABASE), key, fingerprint_key)
         try:
             ledger._refresh()
-            head = ledger._known_head()
-            if not head.holds():
-                raise LedgerError(f"row {head.seq}: its signature does not fit")
+            ledger._known_head()
             ledger._check_anchor()
             ledger._anchor()
         except BaseException:
@@ -492,8 +490,14 @@ class Ledger:
             check_link(ledger_id, self._last, row)
             self._state.apply(row)
             self._last = row
-        if self._last is not None and self._state.public_key != self._key.public:
+        if self._last is None or self._last is last:
+            return
+        if self._state.public_key != self._key.public:
             raise LedgerError(f"{self.home / SIGNING_KEY} is not the key of this ledger")
+        # The last signature covers its row's hash, which covers every row before. Without it a row
+        # slipped in by someone without the key would be signed by the next one of ours.
+        if not self._known_head().holds():
+            raise LedgerError(f"row {self._last.seq}: its signature does not fit")
 
     def _known_head(self) -> LedgerHead:
         if self._last is None:

@@ -21,7 +21,10 @@ from privfin.errors import BudgetError, LedgerError, UserInputError
 from privfin.privacy.accounting import SubsampledGaussianEvent
 from privfin.privacy.composition import EnvelopeEvent, Spend
 from privfin.privacy.ledger import Binding, DatasetKey, Ledger, verify_ledger
+from privfin.privacy.ledger.chain import next_row
+from privfin.privacy.ledger.keys import SigningKey
 from privfin.privacy.ledger.spending import Cap
+from privfin.privacy.ledger.store import Store
 
 KEY = DatasetKey("openi", "/data/openi")
 
@@ -206,6 +209,23 @@ def test_an_old_copy_put_back_is_found(home: Path, tmp_path: Path) -> None:
     assert_found(home, None)
     with pytest.raises(LedgerError, match="rows were lost"):
         Ledger.open(home)
+
+
+def test_a_row_slipped_in_without_the_key_is_not_built_upon(home: Path) -> None:
+    with Ledger.open(home) as ledger:
+        reserve(ledger, "a", steps(10))
+        state, last = ledger._state, ledger._last
+        body = {"population": "lungs", "epsilon": "99", "delta": "1e-5", "officer": "Eve",
+                "reason": "more"}  # fmt: skip
+        other = SigningKey.make(home.parent / "other.key")
+        row = next_row(other, state.ledger_id, last, time="t", kind="cap_set", body=body)
+        store = Store.open(home / "ledger.sqlite")
+        with store.writing():
+            store.append(row)
+        store.close()
+        with pytest.raises(LedgerError, match="row 5: its signature does not fit"):
+            reserve(ledger, "b", steps(10))
+    assert_found(home, 5)
 
 
 def test_another_key_is_refused(home: Path) -> None:
