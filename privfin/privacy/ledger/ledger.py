@@ -42,7 +42,7 @@ from privfin.privacy.ledger.places import (
 )
 from privfin.privacy.ledger.spending import Cap, fitting_epsilon, spend_to_list
 from privfin.privacy.ledger.state import RESERVATION_KINDS, BoundSet, Reservation, State
-from privfin.privacy.ledger.status import PopulationStatus, population_status
+from privfin.privacy.ledger.status import PopulationStatus, RunSpend, population_status, run_spends
 from privfin.privacy.ledger.store import Store
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
@@ -170,6 +170,21 @@ class Ledger:
         names = sorted(self._state.populations)
         return [population_status(self._state, name, places) for name in names]
 
+    def runs(self) -> list[RunSpend]:
+        """Every run that has reserved, and what it is charged, in the order of reservation."""
+        self._refresh()
+        return run_spends(self._state, {row.seq: row.time for row in self._store.rows()})
+
+    def needs_reason(self, population: str, cap: Cap) -> bool:
+        """Whether :meth:`set_cap` to ``cap`` needs a reason: a raise, or anew after a recovery."""
+        self._refresh()
+        before = self._state.populations.get(population)
+        if before is None:
+            return False
+        if before.cap is None:
+            return bool(self._state.reservations)
+        return cap.above(before.cap)
+
     def reservation(self, run_id: str) -> Reservation | None:
         """What a run has reserved, None if nothing."""
         self._refresh()
@@ -187,10 +202,7 @@ class Ledger:
         cap = Cap(epsilon, delta)
         officer = _check_text(officer, "the officer's name")
         with self._writing():
-            before = self._state.populations.get(population)
-            recovered = before is not None and before.cap is None and bool(self._state.reservations)
-            raised = before is not None and before.cap is not None and cap.above(before.cap)
-            if raised or recovered:
+            if self.needs_reason(population, cap):
                 _check_text(reason, "the reason for a higher cap")
             body = {
                 "population": population,
