@@ -458,11 +458,16 @@ class Ledger:
 
     def _lost(self, bound: BoundSet) -> bool:
         """Whether a recovery lost its fingerprints, so that binding it again must bring them."""
-        return self._store.fingerprints(bound.blobs[-1]) is None
+        before_recovery = bound.seq <= self._state.recovered_at
+        return before_recovery and self._store.fingerprints(bound.blobs[-1]) is None
 
     def _prints(self, bound: BoundSet) -> Fingerprints:
         # Each blob of a data set holds all its patients up to then: the last one is enough.
         content = self._store.fingerprints(bound.blobs[-1])
+        if content is None and not self._lost(bound):
+            raise LedgerError(
+                f"the fingerprints of '{bound.name}' are missing: see privfin budget verify"
+            )
         if content is None:
             raise LedgerError(
                 f"the fingerprints of '{bound.name}' were lost in a recovery: run privfin budget "

@@ -65,12 +65,16 @@ class Reservation:
 
 @dataclass
 class BoundSet:
-    """A data set that is bound: its name and the digests of its patients' fingerprints."""
+    """A data set that is bound: its name and the digests of its patients' fingerprints.
+
+    ``seq`` is the last row that bound it.
+    """
 
     dataset: str
     name: str
     population: str
     blobs: tuple[str, ...]
+    seq: int
 
 
 @dataclass
@@ -159,7 +163,7 @@ class State:
             raise LedgerError("a data set changed its population")
         self._people(population)
         blobs = (*before.blobs, blob) if before else (blob,)
-        self.datasets[dataset] = BoundSet(dataset, str(name), population, blobs)
+        self.datasets[dataset] = BoundSet(dataset, str(name), population, blobs, row.seq)
 
     def _override(self, row: Row, body: Mapping[str, Any]) -> None:
         if not (body["officer"] and body["reason"]):

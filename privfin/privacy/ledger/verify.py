@@ -83,9 +83,7 @@ def _verify_store(home: Path, store: Store, anchors: Sequence[LedgerHead]) -> li
                 raise LedgerError(f"the place of data set {name} was changed")
         # An export has no places and fingerprints: those from before a recovery may be gone.
         bound_since = {
-            str(row.content()["dataset"])
-            for row in rows
-            if row.kind == "bound" and row.seq > state.recovered_at
+            name for name, bound in state.datasets.items() if bound.seq > state.recovered_at
         }
         for name in bound_since - stored.keys():
             raise LedgerError(f"the place of data set {name} is missing")

@@ -211,6 +211,13 @@ def test_an_old_copy_put_back_is_found(home: Path, tmp_path: Path) -> None:
         Ledger.open(home)
 
 
+def test_deleted_fingerprints_are_not_simply_bound_anew(home: Path) -> None:
+    edit(home, "DELETE FROM fingerprints")
+    assert 3 in [finding.seq for finding in verify_ledger(home)]
+    with Ledger.open(home) as ledger, pytest.raises(LedgerError, match="are missing"):
+        ledger.bind(KEY, "openi", "lungs", ["p1"], officer="Ann")
+
+
 def test_a_row_slipped_in_without_the_key_is_not_built_upon(home: Path) -> None:
     with Ledger.open(home) as ledger:
         reserve(ledger, "a", steps(10))
