@@ -26,7 +26,9 @@ BIND_EPILOG = """Examples:
 
   privfin budget bind --source openi --data-root openi --population lungs --officer 'Ann Lee'
 
-  privfin budget bind mix.toml --data-root data --population lungs --officer 'Ann Lee'"""
+  privfin budget bind mix.toml --data-root data --population lungs --officer 'Ann Lee'
+
+  privfin budget bind mix.toml --population lungs --epsilon 8 --delta 1e-5 --officer 'Ann Lee'"""
 SHOW_EPILOG = """Examples:
 
   privfin budget show
@@ -39,9 +41,17 @@ VERIFY_EPILOG = """Examples:
   privfin budget verify --export ledger.json --public-key 0a1b...
 
 Exit codes: 0 nothing found, 4 something is wrong with the ledger."""
-EXPORT_EPILOG = """Example:
+EXPORT_EPILOG = """Examples:
 
-  privfin budget export ledger.json"""
+  privfin budget export ledger.json
+
+  privfin budget export --csv spends.csv"""
+
+RECOVER_EPILOG = """Examples:
+
+  privfin budget recover ledger.json --officer 'Ann Lee' --reason 'disk failed'
+
+  privfin budget recover old.json --accept-loss --officer 'Ann Lee' --reason 'disk failed'"""
 
 app = typer.Typer(
     help="Say how much of patients' privacy may be spent, and show what was.",
@@ -120,16 +130,29 @@ def bind(
     different_people: Annotated[
         bool, typer.Option("--different-people", help="Equal identifiers are other people.")
     ] = False,
-    reason: Annotated[str, typer.Option(help="Why they are other people.")] = "",
+    epsilon: Annotated[
+        str | None, typer.Option(help="Set the population's cap as well, with --delta.")
+    ] = None,
+    delta: Annotated[str | None, typer.Option(help="The delta of that epsilon.")] = None,
+    reason: Annotated[str, typer.Option(help="Why other people, or why the cap is raised.")] = "",
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Say whose data a data set holds; reads its patients' identifiers once."""
+    from privfin.cli.display import TrainingDisplay, plain_console
     from privfin.config import load_config, parse_override
     from privfin.data.load import load_source
     from privfin.privacy.ledger import dataset_keys
     from privfin.privacy.ledger.datasets import patients_by_dataset
+    from privfin.privacy.ledger.spending import Cap
+    from privfin.privacy.policy import load_policy
 
+    if (epsilon is None) != (delta is None):
+        raise UserInputError("--epsilon and --delta go together")
+    wanted = None
+    if epsilon is not None and delta is not None:
+        wanted = Cap.read(epsilon, delta)
+        load_policy(_home(home)).check_cap(float(wanted.epsilon), float(wanted.delta))
     if different_people and not reason.strip():
         raise UserInputError("--different-people needs --reason TEXT")
     overrides: list[tuple[str, Any]] = [parse_override(text) for text in set_ or []]
@@ -142,7 +165,12 @@ def bind(
     settings = load_config(config, overrides)
     keys = dataset_keys(settings)
     with _open(home) as ledger:
-        patients = load_source(settings).dataset.patients()
+        # Before data are read, so that nothing is bound whose cap is then refused.
+        if wanted is not None and ledger.needs_reason(population, wanted) and not reason.strip():
+            raise UserInputError(f"the cap of '{population}' would need --reason TEXT")
+        with TrainingDisplay(plain_console(stderr=as_json)) as display:
+            display.stage("reading data", 0, 1)
+            patients = load_source(settings).dataset.patients()
         of_each = patients_by_dataset(settings, patients)
         bound = []
         for number, key in enumerate(keys):
@@ -160,11 +188,14 @@ def bind(
                     different_people_reason=reason if different_people else None,
                 )
             )
+        if wanted is not None:
+            ledger.set_cap(population, wanted.epsilon, wanted.delta, officer=officer, reason=reason)
         head = ledger.head().to_dict()
+    text = f" Its cap is epsilon {epsilon} at delta {delta}." if wanted is not None else ""
     names = ", ".join(binding.name for binding in bound)
     _say(
         {"bound": [asdict(binding) for binding in bound], "head": head},
-        f"Bound to population '{population}': {names}.",
+        f"Bound to population '{population}': {names}.{text}",
         as_json,
     )
 
@@ -222,24 +253,90 @@ def verify(
 
 @app.command("export", epilog=EXPORT_EPILOG)
 def export(
-    file: Annotated[Path, typer.Argument(help="JSON file to write.")],
+    file: Annotated[Path | None, typer.Argument(help="JSON file to write.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Write what runs were charged as a table.")
+    ] = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Write all rows for others to verify: no keys, no fingerprints, no places."""
+    """Write all rows for others to verify, or a table: no keys, fingerprints or places."""
     from privfin.files import write_json
-    from privfin.privacy.ledger.export import export_rows
+    from privfin.privacy.ledger.export import export_rows, write_spends
 
-    if file.exists():
-        raise UserInputError(f"{file} exists: choose another name")
+    wanted = [path for path in (file, csv) if path is not None]
+    if not wanted:
+        raise UserInputError("give a file for all rows, or --csv FILE for what runs were charged")
+    for path in wanted:
+        if path.exists() or wanted.count(path) > 1:
+            raise UserInputError(f"{path} exists: choose another name")
+    lines = []
     with _open(home) as ledger:
         head = ledger.head()
-        write_json(file, export_rows(ledger.home, head))
-    _say(
-        {"file": str(file), "head": head.to_dict()},
-        f"Wrote {head.seq} rows to {file}. Public key: {head.public_key}",
-        as_json,
+        if file is not None:
+            write_json(file, export_rows(ledger.home, head))
+            lines.append(f"Wrote {head.seq} rows to {file}. Public key: {head.public_key}")
+        if csv is not None:
+            lines.append(f"Wrote {write_spends(csv, ledger.runs())} runs to {csv}.")
+    names = {"file": file, "csv": csv}
+    content = {name: str(path) for name, path in names.items() if path is not None}
+    _say({**content, "head": head.to_dict()}, "\n".join(lines), as_json)
+
+
+@app.command("recover", epilog=RECOVER_EPILOG)
+def recover(
+    export: Annotated[Path, typer.Argument(help="File that budget export wrote.")],
+    officer: Officer,
+    reason: Annotated[str, typer.Option(help="Why; it is recorded.")],
+    anchor: Annotated[
+        list[Path] | None, typer.Option(help="JSON with a head that the export must reach.")
+    ] = None,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Rows may be lost: withdraw all caps.")
+    ] = False,
+    new_key: Annotated[
+        bool, typer.Option("--new-key", help="Sign with a new key; the old one is lost.")
+    ] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Rebuild a lost ledger from an export; data sets are then bound again."""
+    from privfin.privacy.ledger import recover_ledger
+    from privfin.privacy.ledger.export import read_export, read_heads
+    from privfin.privacy.policy import POLICY_FILE, write_template
+
+    place = _home(home)
+    rows, head = read_export(export)
+    found = recover_ledger(
+        place,
+        rows,
+        head,
+        officer=officer,
+        reason=reason,
+        heads=[head for path in anchor or [] for head in read_heads(path)],
+        accept_loss=accept_loss,
+        new_key=new_key,
     )
+    if not (place / POLICY_FILE).exists():
+        write_template(place / POLICY_FILE)
+    text = f"Rebuilt a ledger of {found.rows} rows in {place}.\n"
+    if found.new_key:
+        text += f"Its public key is now: {found.head.public_key}\n"
+    if found.caps_withdrawn:
+        lost = "unknown" if found.rows_lost is None else found.rows_lost
+        text += f"Rows lost: {lost}. No cap holds and open runs count in full.\n"
+        text += "Next: privfin budget cap with --reason, then privfin budget bind."
+    else:
+        text += "Next: privfin budget bind, once for every data set."
+    content = {
+        "home": str(place),
+        "rows": found.rows,
+        "rows_lost": found.rows_lost,
+        "caps_withdrawn": found.caps_withdrawn,
+        "new_key": found.new_key,
+        "head": found.head.to_dict(),
+    }
+    _say(content, text, as_json)
 
 
 def _home(given: Path | None) -> Path:

@@ -71,8 +71,11 @@ def poisson_sampled(unsampled: FloatArray, rate: float) -> FloatArray:
     return curve
 
 
+@lru_cache(maxsize=1024)
 def gaussian_curve(noise_multiplier: float, rate: float) -> FloatArray:
     """The curve of one Poisson-sampled step with Gaussian noise; infinite without noise.
+
+    Kept for equal arguments, since a ledger adds up the same runs again and again: read-only.
 
     Args:
         noise_multiplier: noise standard deviation over clipping norm, σ >= 0.
@@ -80,8 +83,11 @@ def gaussian_curve(noise_multiplier: float, rate: float) -> FloatArray:
     """
     orders = every_order()
     if noise_multiplier == 0.0:
-        return np.full(len(ORDERS), math.inf)
-    return poisson_sampled(orders / (2.0 * noise_multiplier**2), rate)
+        curve = np.full(len(ORDERS), math.inf)
+    else:
+        curve = poisson_sampled(orders / (2.0 * noise_multiplier**2), rate)
+    curve.flags.writeable = False
+    return curve
 
 
 def curve_epsilon(curve: FloatArray, delta: float, orders: Sequence[int] = ORDERS) -> float:

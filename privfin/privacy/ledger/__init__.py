@@ -4,8 +4,9 @@ from privfin.privacy.ledger.chain import LedgerHead
 from privfin.privacy.ledger.datasets import DatasetKey, dataset_keys
 from privfin.privacy.ledger.ledger import Binding, Ledger
 from privfin.privacy.ledger.places import anchors_folder, ledger_home
+from privfin.privacy.ledger.recover import Recovery, recover_ledger
 from privfin.privacy.ledger.state import Reservation
-from privfin.privacy.ledger.status import DatasetStatus, PopulationStatus
+from privfin.privacy.ledger.status import DatasetStatus, PopulationStatus, RunSpend
 from privfin.privacy.ledger.verify import Finding, verify_ledger
 
 __all__ = [
@@ -16,9 +17,12 @@ __all__ = [
     "Ledger",
     "LedgerHead",
     "PopulationStatus",
+    "Recovery",
     "Reservation",
+    "RunSpend",
     "anchors_folder",
     "dataset_keys",
     "ledger_home",
+    "recover_ledger",
     "verify_ledger",
 ]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from privfin.errors import LedgerError
+from privfin.files import write_bytes
 from privfin.privacy.ledger.chain import LedgerHead, Row
 from privfin.privacy.ledger.places import DATABASE
+from privfin.privacy.ledger.status import RunSpend
 from privfin.privacy.ledger.store import Store
 
 EXPORT = "privfin-ledger"
@@ -25,6 +30,27 @@ def export_rows(home: Path, head: LedgerHead) -> dict[str, Any]:
     finally:
         store.close()
     return {"export": EXPORT, "format": _FORMAT, "head": head.to_dict(), "rows": rows}
+
+
+def write_spends(path: Path, runs: Iterable[RunSpend]) -> int:
+    """Write what runs were charged as CSV, ε rounded up to 4 decimals; returns how many."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    names = [field.name for field in fields(RunSpend)]
+    table.writerow(names)
+    count = 0
+    for run in runs:
+        values = {**asdict(run), "epsilon": _four_up(run.epsilon), "delta": repr(run.delta)}
+        # A spreadsheet would take a cell that starts like this for a formula.
+        table.writerow([f"'{v}" if str(v)[:1] in ("=", "+", "-", "@") else v
+                        for v in values.values()])  # fmt: skip
+        count += 1
+    write_bytes(path, text.getvalue().encode())
+    return count
+
+
+def _four_up(epsilon: float) -> str:
+    return f"{math.ceil(epsilon * 10_000) / 10_000:.4f}" if math.isfinite(epsilon) else "inf"
 
 
 def read_export(path: Path) -> tuple[list[Row], LedgerHead]:

@@ -42,7 +42,7 @@ from privfin.privacy.ledger.places import (
 )
 from privfin.privacy.ledger.spending import Cap, fitting_epsilon, spend_to_list
 from privfin.privacy.ledger.state import RESERVATION_KINDS, BoundSet, Reservation, State
-from privfin.privacy.ledger.status import PopulationStatus, population_status
+from privfin.privacy.ledger.status import PopulationStatus, RunSpend, population_status, run_spends
 from privfin.privacy.ledger.store import Store
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
@@ -88,11 +88,12 @@ class Ledger:
             raise LedgerError(
                 f"the ledger of {home} is missing: its last anchor is row {anchors[0].head.seq} of "
                 f"ledger {anchors[0].head.ledger_id}; put it back "
-                "from a safe copy"
+                "from a safe copy, or from an export with privfin budget recover"
             )
         if (home / SIGNING_KEY).exists():
             raise LedgerError(
-                f"the ledger of {home} is missing beside its key: put it back from a safe copy"
+                f"the ledger of {home} is missing beside its key: put it back from a safe copy, "
+                "or from an export with privfin budget recover"
             )
         return False
 
@@ -134,9 +135,7 @@ class Ledger:
         ledger = cls(home, Store.open(home / DATABASE), key, fingerprint_key)
         try:
             ledger._refresh()
-            head = ledger._known_head()
-            if not head.holds():
-                raise LedgerError(f"row {head.seq}: its signature does not fit")
+            ledger._known_head()
             ledger._check_anchor()
             ledger._anchor()
         except BaseException:
@@ -171,6 +170,21 @@ class Ledger:
         names = sorted(self._state.populations)
         return [population_status(self._state, name, places) for name in names]
 
+    def runs(self) -> list[RunSpend]:
+        """Every run that has reserved, and what it is charged, in the order of reservation."""
+        self._refresh()
+        return run_spends(self._state, {row.seq: row.time for row in self._store.rows()})
+
+    def needs_reason(self, population: str, cap: Cap) -> bool:
+        """Whether :meth:`set_cap` to ``cap`` needs a reason: a raise, or anew after a recovery."""
+        self._refresh()
+        before = self._state.populations.get(population)
+        if before is None:
+            return False
+        if before.cap is None:
+            return bool(self._state.reservations)
+        return cap.above(before.cap)
+
     def reservation(self, run_id: str) -> Reservation | None:
         """What a run has reserved, None if nothing."""
         self._refresh()
@@ -188,10 +202,7 @@ class Ledger:
         cap = Cap(epsilon, delta)
         officer = _check_text(officer, "the officer's name")
         with self._writing():
-            before = self._state.populations.get(population)
-            recovered = before is not None and before.cap is None and bool(self._state.reservations)
-            raised = before is not None and before.cap is not None and cap.above(before.cap)
-            if raised or recovered:
+            if self.needs_reason(population, cap):
                 _check_text(reason, "the reason for a higher cap")
             body = {
                 "population": population,
@@ -240,7 +251,9 @@ class Ledger:
                     f"this data set is bound to population '{before.population}' as "
                     f"'{before.name}' and stays there"
                 )
-            known = self._prints(before) if before else None
+            known = None
+            if before is not None and not self._lost(before):
+                known = self._prints(before)
             if known is not None:
                 prints = np.union1d(prints, known)
             if known is None or len(known) < len(prints):
@@ -443,13 +456,22 @@ class Ledger:
         }
         self._append("override", body)
 
+    def _lost(self, bound: BoundSet) -> bool:
+        """Whether a recovery lost its fingerprints, so that binding it again must bring them."""
+        before_recovery = bound.seq <= self._state.recovered_at
+        return before_recovery and self._store.fingerprints(bound.blobs[-1]) is None
+
     def _prints(self, bound: BoundSet) -> Fingerprints:
         # Each blob of a data set holds all its patients up to then: the last one is enough.
         content = self._store.fingerprints(bound.blobs[-1])
+        if content is None and not self._lost(bound):
+            raise LedgerError(
+                f"the fingerprints of '{bound.name}' are missing: see privfin budget verify"
+            )
         if content is None:
             raise LedgerError(
-                f"the fingerprints of '{bound.name}' were lost in a recovery: whether other data "
-                "holds the same patients cannot be told"
+                f"the fingerprints of '{bound.name}' were lost in a recovery: run privfin budget "
+                f"bind for it again, with --population '{bound.population}'"
             )
         return from_blob(content)
 
@@ -485,8 +507,14 @@ class Ledger:
             check_link(ledger_id, self._last, row)
             self._state.apply(row)
             self._last = row
-        if self._last is not None and self._state.public_key != self._key.public:
+        if self._last is None or self._last is last:
+            return
+        if self._state.public_key != self._key.public:
             raise LedgerError(f"{self.home / SIGNING_KEY} is not the key of this ledger")
+        # The last signature covers its row's hash, which covers every row before. Without it a row
+        # slipped in by someone without the key would be signed by the next one of ours.
+        if not self._known_head().holds():
+            raise LedgerError(f"row {self._last.seq}: its signature does not fit")
 
     def _known_head(self) -> LedgerHead:
         if self._last is None:

@@ -65,12 +65,16 @@ class Reservation:
 
 @dataclass
 class BoundSet:
-    """A data set that is bound: its name and the digests of its patients' fingerprints."""
+    """A data set that is bound: its name and the digests of its patients' fingerprints.
+
+    ``seq`` is the last row that bound it.
+    """
 
     dataset: str
     name: str
     population: str
     blobs: tuple[str, ...]
+    seq: int
 
 
 @dataclass
@@ -85,7 +89,11 @@ class Population:
 
 @dataclass
 class State:
-    """Everything that rows say up to some row."""
+    """Everything that rows say up to some row.
+
+    ``keys`` holds the public keys by the first row that each signs; ``recovered_at`` is the last
+    row of a recovery, 0 without one.
+    """
 
     ledger_id: str = ""
     name: str = ""
@@ -93,6 +101,13 @@ class State:
     populations: dict[str, Population] = field(default_factory=dict)
     datasets: dict[str, BoundSet] = field(default_factory=dict)
     reservations: dict[str, Reservation] = field(default_factory=dict)
+    keys: dict[int, str] = field(default_factory=dict)
+    recovered_at: int = 0
+
+    def key_at(self, seq: int) -> str:
+        """The public key that signs row ``seq``; a recovery may have changed it."""
+        return next((self.keys[first] for first in sorted(self.keys, reverse=True)
+                     if first <= seq), "")  # fmt: skip
 
     def apply(self, row: Row) -> None:
         """Take the next row.
@@ -129,7 +144,7 @@ class State:
 
     def _created(self, row: Row, body: Mapping[str, Any]) -> None:
         self.ledger_id, self.name = str(body["ledger"]), str(body["name"])
-        self.public_key = str(body["public_key"])
+        self.public_key = self.keys[row.seq] = str(body["public_key"])
 
     def _cap_set(self, row: Row, body: Mapping[str, Any]) -> None:
         cap = Cap.read(body["epsilon"], body["delta"])
@@ -148,7 +163,7 @@ class State:
             raise LedgerError("a data set changed its population")
         self._people(population)
         blobs = (*before.blobs, blob) if before else (blob,)
-        self.datasets[dataset] = BoundSet(dataset, str(name), population, blobs)
+        self.datasets[dataset] = BoundSet(dataset, str(name), population, blobs, row.seq)
 
     def _override(self, row: Row, body: Mapping[str, Any]) -> None:
         if not (body["officer"] and body["reason"]):
@@ -208,8 +223,12 @@ class State:
     def _recovered(self, row: Row, body: Mapping[str, Any]) -> None:
         if not (body["officer"] and body["reason"]):
             raise LedgerError("a recovery without officer or reason")
-        self.public_key = str(body["public_key"])
+        self.public_key = self.keys[row.seq] = str(body["public_key"])
+        self.recovered_at = row.seq
         if body["rows_lost"] != 0:
+            # How far an open run got is lost as well: it counts in full and cannot go on.
+            for run in [run for run in self.reservations.values() if run.open]:
+                self._put(replace(run, state="settled", started=run.spend))
             # What was lost may have been spent: nothing goes on until an officer caps it anew.
             for people in self.populations.values():
                 people.cap = None

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from privfin.privacy.composition import Spend
+from privfin.privacy.composition import Spend, total_epsilon
 from privfin.privacy.ledger.spending import Cap
 from privfin.privacy.ledger.state import State
 
@@ -39,6 +39,41 @@ class PopulationStatus:
     refusals: int
     raised: int
     datasets: tuple[DatasetStatus, ...]
+
+
+@dataclass(frozen=True)
+class RunSpend:
+    """What one run is charged, for a table. ``epsilon`` is of the run by itself at ``delta``."""
+
+    seq: int
+    time: str
+    run: str
+    kind: str
+    state: str
+    populations: str
+    datasets: str
+    epsilon: float
+    delta: float
+    config: str
+
+
+def run_spends(state: State, times: Mapping[int, str]) -> list[RunSpend]:
+    """Every reservation of ``state`` in order; ``times`` are those of the rows."""
+    return [
+        RunSpend(
+            seq=run.seq,
+            time=times[run.seq],
+            run=run.run_id,
+            kind=run.kind,
+            state=run.state,
+            populations="; ".join(run.populations),
+            datasets="; ".join(state.datasets[one].name for one in run.datasets),
+            epsilon=total_epsilon([run.charged], run.delta),
+            delta=run.delta,
+            config=run.config_digest,
+        )
+        for run in sorted(state.reservations.values(), key=lambda run: run.seq)
+    ]
 
 
 def population_status(
