@@ -273,3 +273,9 @@ class EvaluationConfig(Section):
     smallest_group: int = Field(
         default=20, ge=1, description="groups with fewer patients are not shown"
     )
+
+    @model_validator(mode="after")
+    def _a_round_is_chosen_by_what_is_measured(self) -> EvaluationConfig:
+        if self.choose_round == "validation" and "auroc" not in self.metrics:
+            raise ValueError("choose_round = 'validation' needs 'auroc' among the metrics")
+        return self

@@ -42,7 +42,8 @@ class TrainingObserver(Protocol):
         ...
 
     def round_finished(self, round_number: int, loss: float, up: int, down: int) -> None:
-        """A round's sum was applied; ``loss`` is that of the held-out patients."""
+        """A round's sum was applied; ``loss`` is that of the held-out patients, NaN if it is not
+        to be shown."""
         ...
 
     def fine_tuning_started(self, site: str, number: int, sites: int) -> None:
@@ -203,8 +204,10 @@ def train_locally(
         traffic = coordinators[0].traffic
         run.save_checkpoint(current.checkpoint())
         run.record("round-finished", round=current.round, up=traffic.up, down=traffic.down)
-        assign(shown, current.vector)
-        loss = held_out_loss(shown, data.test)
+        loss = math.nan
+        if "loss" in config.evaluation.metrics:
+            assign(shown, current.vector)
+            loss = held_out_loss(shown, data.test)
         watcher.round_finished(current.round, loss, traffic.up, traffic.down)
 
     sites: dict[str, Site] = {}

@@ -13,6 +13,7 @@ from privfin.config import RunConfig
 from privfin.errors import ConfigError, PrivfinError
 from privfin.evaluation.cells import CellResult
 from privfin.evaluation.groups import Groups
+from privfin.evaluation.released import released
 from privfin.federation.assessment import assess, assess_groups
 from privfin.federation.budget_gate import UNCOUNTED, BudgetGate
 from privfin.federation.choosing import ChosenRound, choose_round
@@ -216,8 +217,15 @@ def _finish(
     model.use_public(data.public)
     assign(model, outcome.vector)
     asked = (plan.label_names, config.evaluation, config.training.seed)
-    results = assess(model, data.test, *asked, progress=observer.stage)
-    groups = assess_groups(model, data.test, *asked, progress=observer.stage)
+    allowed = config.evaluation.metrics
+    results = released(assess(model, data.test, *asked, progress=observer.stage), allowed)
+    groups: Groups = {}
+    if "groups" in allowed:
+        groups = assess_groups(model, data.test, *asked, progress=observer.stage)
+        groups = {
+            by: {n: replace(g, cells=released(g.cells, allowed)) for n, g in of_kind.items()}
+            for by, of_kind in groups.items()
+        }
     metrics = _metrics(config, outcome.rounds, results, groups)
     if chosen is not None:
         metrics["chosen_by"] = chosen.describe(outcome.rounds)
