@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import click
 import typer
 
-from privfin.cli import budget, compare, data, predict, sweep, train
+from privfin.cli import budget, compare, data, plan, predict, sweep, train
 from privfin.cli.stopping import INTERRUPTED, StoppedError
 from privfin.errors import PrivfinError
 
@@ -32,6 +32,7 @@ app = typer.Typer(
     "is not whole, 6 a message was refused, 130 interrupted (continue with --resume).",
 )
 app.command("train", epilog=train.EPILOG)(train.train)
+app.command("plan", epilog=plan.EPILOG)(plan.plan)
 app.command("predict", epilog=predict.EPILOG)(predict.predict)
 app.command("compare", epilog=compare.EPILOG)(compare.compare)
 app.add_typer(data.app, name="data")

@@ -107,7 +107,7 @@ def train(
     overrides: list[tuple[str, Any]] = [parse_override(text) for text in set_ or []]
     named = {
         "privacy.epsilon": epsilon,
-        "privacy.delta": _delta(delta),
+        "privacy.delta": read_delta(delta),
         "training.rounds": rounds,
         "federation.sites": sites,
         "federation.modalities": modalities,
@@ -138,7 +138,8 @@ def train(
     _new_run(settings, out or _default_out(settings), as_json, no_cache, no_ledger)
 
 
-def _delta(text: str | None) -> str | float | None:
+def read_delta(text: str | None) -> str | float | None:
+    """What ``--delta`` says: a number, or ``auto``."""
     if text is None or text == "auto":
         return text
     try:

@@ -30,12 +30,12 @@ from privfin.federation.shared_plan import SharedPlan, noise_multiplier, plan_sh
 from privfin.models.segments import counts, initial_model, segments, trains
 from privfin.privacy.accounting import SubsampledGaussianEvent, epsilon
 from privfin.privacy.calibration import (
-    calibrate_noise,
     check_delta,
     check_epsilon,
     default_delta,
     sampling_rate,
 )
+from privfin.privacy.calibration_cache import remembered_noise
 from privfin.privacy.composition import Event, Spend
 
 
@@ -338,7 +338,7 @@ def _site_plan(config: RunConfig, site: SiteDeclaration) -> SitePlan:
     check_delta(delta, site.patients)
     sigma, spent = 0.0, math.inf
     if config.privacy.is_private:
-        sigma = calibrate_noise(config.privacy.epsilon, delta, rate, steps)
+        sigma = remembered_noise(config.privacy.epsilon, delta, rate, steps)
         spent = epsilon([SubsampledGaussianEvent(sigma, rate, steps)], delta)
         if spent > config.privacy.epsilon:
             raise PlanError(f"calibration gave epsilon {spent} above {config.privacy.epsilon}")
