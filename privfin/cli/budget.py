@@ -26,9 +26,9 @@ BIND_EPILOG = """Examples:
 
   privfin budget bind --source openi --data-root openi --population lungs --officer 'Ann Lee'
 
-  privfin budget bind mix.toml --data-root data --population lungs --officer 'Ann Lee'
+  privfin budget bind own.toml --data-root data --population lungs --officer 'Ann Lee'
 
-  privfin budget bind mix.toml --population lungs --epsilon 8 --delta 1e-5 --officer 'Ann Lee'"""
+  privfin budget bind own.toml --population lungs --epsilon 8 --delta 1e-5 --officer 'Ann Lee'"""
 SHOW_EPILOG = """Examples:
 
   privfin budget show
