@@ -28,6 +28,14 @@ def clear_disk_errors(path: Path) -> Iterator[None]:
         raise UserInputError(f"cannot write {path}: {error.strerror}") from error
 
 
+def cache_folder() -> Path | None:
+    """``PRIVFIN_CACHE``, else ``~/.cache/privfin``; None if that is set to "": nothing is kept."""
+    given = os.environ.get("PRIVFIN_CACHE")
+    if given is not None and not given.strip():
+        return None
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "privfin"
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole: to a temporary file first, then renamed over ``path``.
 

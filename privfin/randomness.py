@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 
 import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+_BLOCK = 16
+# What is encrypted to get the key stream; small enough to stay in a core's cache.
+_ZEROS = memoryview(bytes(2**16))
 
 
 class RandomStream:
@@ -47,7 +52,24 @@ class RandomStream:
 
     def uint64(self, count: int) -> npt.NDArray[np.uint64]:
         """``count`` integers uniform on [0, 2^64)."""
-        return np.frombuffer(self.take(8 * count), dtype="<u8").astype(np.uint64)
+        words = np.empty(count, dtype=np.uint64)
+        self.fill(words)
+        return words
+
+    def fill(self, words: npt.NDArray[np.uint64]) -> None:
+        """Overwrite ``words``, contiguous in memory, with integers uniform on [0, 2^64).
+
+        The numbers are those that :meth:`uint64` would have returned, without new memory.
+        """
+        room = memoryview(words.data).cast("B")
+        done, size = 0, len(room)
+        # The cipher wants room for one byte less than a block beyond what it writes.
+        while size - done >= 2 * _BLOCK:
+            piece = min(len(_ZEROS), size - done - _BLOCK)
+            done += self._stream.update_into(_ZEROS[:piece], room[done:])
+        room[done:] = self.take(size - done)
+        if sys.byteorder == "big":  # the stream is read as little-endian numbers everywhere
+            words.byteswap(inplace=True)
 
     def uniform(self, count: int) -> npt.NDArray[np.float64]:
         """``count`` numbers uniform on the 2^53 multiples of 2^-53 in [0, 1)."""

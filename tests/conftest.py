@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import io
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +23,12 @@ if TYPE_CHECKING:
 
 
 def pytest_configure() -> None:
-    """Tests leave no features behind, whatever data they read."""
+    """Tests leave no features behind, whatever data they read, and touch nobody's ledger."""
     os.environ["PRIVFIN_CACHE"] = ""
+    folder = Path(tempfile.mkdtemp(prefix="privfin-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["PRIVFIN_HOME"] = str(folder / "home")
+    os.environ["PRIVFIN_ANCHORS"] = str(folder / "anchors")
 
 
 TINY: dict[str, Any] = {

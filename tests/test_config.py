@@ -314,6 +314,7 @@ CHANGES = [
     ("federation.alpha", math.inf),
     ("federation.patients", 5000),
     ("federation.disjoint", True),
+    ("federation.smallest_cohort", 4),
     ("federation.site", [SITE]),
     ("model.width", 64),
     ("model.imputer", "zero"),

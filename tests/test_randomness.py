@@ -86,3 +86,13 @@ def test_uniform_numbers_are_uniform():
 def test_every_bit_of_the_integers_is_fair():
     bits = np.unpackbits(fixed().uint64(50_000).view(np.uint8).reshape(-1, 8), axis=1)
     assert all(stats.binomtest(int(n), 50_000).pvalue > CHANCE for n in bits.sum(axis=0))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 1000, 8191, 8192, 8193, 16_385, 30_001])
+def test_filling_goes_on_where_the_stream_is(count):
+    """Every length gives the same numbers as the plain bytes, and the next ones follow on."""
+    one, other = fixed("fill"), fixed("fill")
+    words = np.zeros(count, dtype=np.uint64)
+    one.fill(words)
+    np.testing.assert_array_equal(words, np.frombuffer(other.take(8 * count), dtype="<u8"))
+    assert one.take(40) == other.take(40)

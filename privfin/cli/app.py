@@ -1,8 +1,8 @@
 """The ``privfin`` command and what its exit codes mean.
 
-0 done, 1 failed, 2 bad input, 3 over the privacy budget, 6 a message was
-refused, 130 interrupted (the run can be resumed). No traceback reaches a user unless
-``PRIVFIN_DEBUG=1`` asks for one.
+0 done, 1 failed, 2 bad input, 3 over the privacy budget, 4 the ledger is
+not whole, 6 a message was refused, 130 interrupted (the run can be resumed). No traceback reaches
+a user unless ``PRIVFIN_DEBUG=1`` asks for one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import click
 import typer
 
-from privfin.cli import compare, data, predict, sweep, train
+from privfin.cli import budget, compare, data, plan, predict, sweep, train
 from privfin.cli.stopping import INTERRUPTED, StoppedError
 from privfin.errors import PrivfinError
 
@@ -28,13 +28,15 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 over the privacy budget, 6 a message "
-    "was refused, 130 interrupted (continue with --resume).",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 over the privacy budget, 4 the ledger "
+    "is not whole, 6 a message was refused, 130 interrupted (continue with --resume).",
 )
 app.command("train", epilog=train.EPILOG)(train.train)
+app.command("plan", epilog=plan.EPILOG)(plan.plan)
 app.command("predict", epilog=predict.EPILOG)(predict.predict)
 app.command("compare", epilog=compare.EPILOG)(compare.compare)
 app.add_typer(data.app, name="data")
+app.add_typer(budget.app, name="budget")
 app.command("sweep", epilog=sweep.EPILOG)(sweep.sweep)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -138,8 +139,9 @@ class TrainingDisplay:
         spent = "NOT PRIVATE"
         if self._epsilons is not None:
             spent = f"epsilon {human_epsilon(self._epsilons[round_number - 1])}"
+        shown = "" if math.isnan(loss) else f"held-out loss {loss:.4f}  "
         text = (
-            f"round {round_number}/{self._rounds}  held-out loss {loss:.4f}  {spent}  "
+            f"round {round_number}/{self._rounds}  {shown}{spent}  "
             f"sent {human_bytes(up)} up, {human_bytes(down)} down"
         )
         if self._terminal:

@@ -93,6 +93,16 @@ def _rates(rates: Mapping[str, float]) -> str:
     return ", ".join(f"{name} from {100 * rate:g} %" for name, rate in rates.items() if rate)
 
 
+def warn_if_not_counted(console: Console, ledger: Mapping[str, Any]) -> None:
+    """Say loudly that no ledger counts a run on patients."""
+    if ledger["status"] == "none":
+        console.print(
+            "NOT COUNTED: no ledger records what this run spends of these patients' privacy",
+            style="bold red",
+            highlight=False,
+        )
+
+
 def print_plan(console: Console, config: RunConfig, plan: TrainingPlan) -> None:
     """The plan: noise, steps and epsilon of each site, and the bytes of a round."""
     table = Table(title="Plan", title_justify="left")
@@ -246,6 +256,7 @@ def print_result(
             f"{entry['steps']}",
         )
     console.print(budget)
+    console.print(_headline(privacy), highlight=False)
     warn_if_not_private(console, config)
     up, down = traffic
     console.print(
@@ -255,6 +266,25 @@ def print_result(
         highlight=False,
         markup=False,
         soft_wrap=True,
+    )
+
+
+def _headline(privacy: dict[str, Any]) -> str:
+    """What holds for every patient, on what assumption, and what it means for an attacker."""
+    whole = privacy["population"]
+    status = f"no person at two sites: {whole['no_person_at_two_sites']}"
+    if privacy["claim"] != "dp":
+        return "Any patient: nothing is promised"
+    if math.isinf(float(whole["epsilon"])):
+        return f"Any patient: nothing is promised,\n{whole['is']}\n({status})"
+    guarantee = privacy["observers"]["outsider"]
+    at = next(p for p in guarantee["trade_off"] if p["false_positive_rate"] == 0.01)
+    other = human_epsilon(float(whole["epsilon_at_every_site"]))
+    return (
+        f"Any patient: epsilon {human_epsilon(float(whole['epsilon']))}, {whole['is']}\n"
+        f"({status}; for one at every site: {other}).\n"
+        f"At 1 % false alarms an attacker finds at most "
+        f"{100 * at['true_positive_rate']:.1f} % of members (mu {guarantee['gdp']['mu']:.3g})."
     )
 
 

@@ -24,7 +24,7 @@ EPILOG = """Examples:
 
   privfin sweep --epsilon 1,3,8,inf --imputer fin,zero --seeds 5
 
-  privfin sweep configs/covid-cxr.toml --data-root covid-chestxray --epsilon 3,8
+  privfin sweep configs/covid-cxr.toml --data-root covid-chestxray --epsilon 3,8 --no-ledger
 
   privfin sweep --epsilon 8,inf --seeds 3 --set training.rounds=10 --dry-run
 
@@ -64,6 +64,10 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the runs without touching data.")
     ] = False,
+    no_ledger: Annotated[
+        bool,
+        typer.Option("--no-ledger", help="Train although no ledger counts it; the runs say so."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train every combination of budget, imputer and seed, and plot what privacy costs."""
@@ -84,7 +88,7 @@ def sweep(
     if dry_run:
         _show_runs(asked, folder, present_states(asked, folder), as_json)
         return
-    outcome = _work(asked, folder, console)
+    outcome = _work(asked, folder, console, no_ledger)
     content = _report(console, asked, folder, outcome, shown)
     if as_json:
         typer.echo(json.dumps(content, indent=2))
@@ -190,7 +194,7 @@ def _show_runs(asked: Sweep, folder: Path, states: dict[str, Any], as_json: bool
     )
 
 
-def _work(asked: Sweep, folder: Path, console: Console) -> Outcome:
+def _work(asked: Sweep, folder: Path, console: Console, no_ledger: bool) -> Outcome:
     import torch
 
     from privfin.cli.stopping import StoppedError, stop_on_interrupt
@@ -202,7 +206,9 @@ def _work(asked: Sweep, folder: Path, console: Console) -> Outcome:
     again = "stopped; run the same command again to go on"
     try:
         with display, stop_on_interrupt(display.note) as should_stop:
-            outcome = run_sweep(asked, folder, observer=display, should_stop=should_stop)
+            outcome = run_sweep(
+                asked, folder, observer=display, should_stop=should_stop, no_ledger=no_ledger
+            )
     except KeyboardInterrupt:
         raise StoppedError(again) from None
     if outcome.was_stopped:

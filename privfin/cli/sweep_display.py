@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -48,6 +49,7 @@ class SweepDisplay:
         self._waiting = 0.0
         self._done = 0.0
         self._of_run = 0.0
+        self._at = 0
         self._rounds = 1
         self._current = ""
         self._is_running = False
@@ -81,7 +83,7 @@ class SweepDisplay:
         """See ``SweepObserver``."""
         self._number += 1
         self._is_running = True
-        self._rounds, self._of_run = plan.rounds, 0.0
+        self._rounds, self._of_run, self._at = plan.rounds, 0.0, first
         self._waiting -= first / plan.rounds
         self._run_begun = time.monotonic()
         goes_on = f", goes on after round {first}" if first else ""
@@ -96,9 +98,13 @@ class SweepDisplay:
 
     def round_finished(self, round_number: int, loss: float, up: int, down: int) -> None:
         """See ``TrainingObserver``."""
-        self._done += 1 / self._rounds
-        self._of_run += 1 / self._rounds
-        self._show(f"round {round_number}/{self._rounds}, held-out loss {loss:.4f}")
+        # With shared noise a round of the configuration is many exchanges.
+        passed = (round_number - self._at) / self._rounds
+        self._at = round_number
+        self._done += passed
+        self._of_run += passed
+        shown = "" if math.isnan(loss) else f", held-out loss {loss:.4f}"
+        self._show(f"round {round_number}/{self._rounds}{shown}")
 
     def fine_tuning_started(self, site: str, number: int, sites: int) -> None:
         """See ``TrainingObserver``."""

@@ -15,6 +15,7 @@ from privfin.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from privfin.federation.budget_gate import BudgetGate
     from privfin.federation.plan import TrainingPlan
     from privfin.federation.training_run import Result
     from privfin.runs import Run
@@ -25,14 +26,17 @@ EPILOG = """Examples:
 
   privfin train --epsilon 3 --modalities 8:0:2 --out runs/a
 
-  privfin train configs/covid-cxr.toml --data-root covid-chestxray
+  privfin train --epsilon 3 --trust shared --collusion 2
+
+  privfin train configs/covid-cxr.toml --data-root covid-chestxray --no-ledger
 
   privfin train --dry-run --set training.rounds=50
 
   privfin train --resume --out runs/a
 
-Exit codes: 0 done, 1 failed, 2 bad input, 3 over the privacy budget, 6 a
-message was refused, 130 interrupted (continue with --resume)."""
+Exit codes: 0 done, 1 failed, 2 bad input, 3 over the privacy budget or no
+ledger, 4 ledger damaged, 5 against the policy, 6 a message was refused, 130
+interrupted (continue with --resume)."""
 
 
 def train(
@@ -64,6 +68,14 @@ def train(
     aggregation: Annotated[
         str | None, typer.Option(help="How sites are weighted: uniform, size or uncertainty.")
     ] = None,
+    trust: Annotated[
+        str | None,
+        typer.Option(help="Who adds the noise: local (each site all of it) or shared."),
+    ] = None,
+    collusion: Annotated[
+        int | None,
+        typer.Option(help="With --trust shared: sites that may reveal their noise share."),
+    ] = None,
     encryption: Annotated[str | None, typer.Option(help="bfv (with masks) or none.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
     skip_bad: Annotated[
@@ -83,6 +95,10 @@ def train(
         bool,
         typer.Option("--no-cache", help="Keep no features on this machine, and use none."),
     ] = False,
+    no_ledger: Annotated[
+        bool,
+        typer.Option("--no-ledger", help="Train although no ledger counts it; the run says so."),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the plan or the result as JSON.")
     ] = False,
@@ -91,12 +107,14 @@ def train(
     overrides: list[tuple[str, Any]] = [parse_override(text) for text in set_ or []]
     named = {
         "privacy.epsilon": epsilon,
-        "privacy.delta": _delta(delta),
+        "privacy.delta": read_delta(delta),
         "training.rounds": rounds,
         "federation.sites": sites,
         "federation.modalities": modalities,
         "model.imputer": imputer,
         "training.aggregation": aggregation,
+        "privacy.trust": trust,
+        "privacy.collusion": collusion,
         "crypto.encryption": encryption,
         "data.root": data_root,
         "data.skip_bad": True if skip_bad else None,
@@ -107,7 +125,7 @@ def train(
             raise ConfigError("--resume needs --out RUN: which run to go on with")
         if dry_run:
             raise ConfigError("--resume and --dry-run do not go together")
-        _resume(out, config, overrides, as_json, no_cache)
+        _resume(out, config, overrides, as_json, no_cache, no_ledger)
         return
     settings = load_config(config, overrides)
     if settings.federation.site and sites is not None:
@@ -117,10 +135,11 @@ def train(
     if dry_run:
         _show_plan(settings, as_json)
         return
-    _new_run(settings, out or _default_out(settings), as_json, no_cache)
+    _new_run(settings, out or _default_out(settings), as_json, no_cache, no_ledger)
 
 
-def _delta(text: str | None) -> str | float | None:
+def read_delta(text: str | None) -> str | float | None:
+    """What ``--delta`` says: a number, or ``auto``."""
     if text is None or text == "auto":
         return text
     try:
@@ -153,14 +172,14 @@ def _show_plan(config: RunConfig, as_json: bool) -> None:
     print_plan(console, config, plan)
 
 
-def _new_run(config: RunConfig, out: Path, as_json: bool, no_cache: bool) -> None:
+def _new_run(config: RunConfig, out: Path, as_json: bool, no_cache: bool, no_ledger: bool) -> None:
     from privfin.errors import UserInputError
 
     if out.exists():
         raise UserInputError(
             f"{out} exists: choose another --out, or continue that run with --resume --out {out}"
         )
-    _work(config, out, None, as_json, no_cache)
+    _work(config, out, None, as_json, no_cache, no_ledger)
 
 
 def _resume(
@@ -169,6 +188,7 @@ def _resume(
     overrides: list[tuple[str, Any]],
     as_json: bool,
     no_cache: bool,
+    no_ledger: bool,
 ) -> None:
     from privfin.federation.public_weights import check_same_weights
     from privfin.runs import check_same_config, load_run
@@ -182,7 +202,7 @@ def _resume(
     if run.is_finished:
         raise ConfigError(f"{out} has finished: there is nothing to resume")
     check_same_weights(run, config)
-    _work(config, out, run, as_json, no_cache)
+    _work(config, out, run, as_json, no_cache, no_ledger)
 
 
 def _changed(config: RunConfig, overrides: list[tuple[str, Any]]) -> RunConfig:
@@ -193,13 +213,53 @@ def _changed(config: RunConfig, overrides: list[tuple[str, Any]]) -> RunConfig:
     return parse_config(content, "the options")
 
 
-def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool, no_cache: bool) -> None:
+def _work(
+    config: RunConfig,
+    out: Path,
+    run: Run | None,
+    as_json: bool,
+    no_cache: bool,
+    no_ledger: bool,
+) -> None:
+    from privfin.cli.display import plain_console
+    from privfin.cli.stopping import StoppedError
+    from privfin.cli.summary import warn_if_not_counted, warn_if_not_private
+    from privfin.federation.budget_gate import UNCOUNTED, open_gate
+    from privfin.federation.plan import check_without_data
+
+    check_without_data(config)
+    console = plain_console(as_json)
+    warn_if_not_private(console, config)
+    run_id = None if run is None else run.run_id
+    if run is not None and run.manifest.get("ledger", UNCOUNTED)["status"] == "none":
+        no_ledger = True  # it was started so, and its files say it
+    with open_gate(config, kind="train", no_ledger=no_ledger, run_id=run_id) as gate:
+        warn_if_not_counted(console, gate.block())
+        if run is None:
+            gate.reserve()
+        else:
+            gate.go_on(run.manifest.get("ledger", UNCOUNTED))
+        result = _train(console, config, out, run, gate, no_cache)
+        lines = gate.summary()
+    if result is None:
+        raise StoppedError(f"stopped; go on with: privfin train --resume --out {out}")
+    _report(console, config, result, lines, as_json)
+
+
+def _train(
+    console: Console,
+    config: RunConfig,
+    out: Path,
+    run: Run | None,
+    gate: BudgetGate,
+    no_cache: bool,
+) -> Result | None:
+    """Read the data and train, under a budget that is reserved already."""
     import torch
 
-    from privfin.cli.display import TrainingDisplay, plain_console
-    from privfin.cli.stopping import StoppedError, stop_on_interrupt
-    from privfin.cli.summary import warn_if_not_private
-    from privfin.federation.plan import check_without_data, make_plan
+    from privfin.cli.display import TrainingDisplay
+    from privfin.cli.stopping import stop_on_interrupt
+    from privfin.federation.plan import make_plan
     from privfin.federation.prepare import prepare
     from privfin.federation.training_run import (
         check_same_data,
@@ -209,9 +269,6 @@ def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool, no_cache
     )
     from privfin.models.feature_cache import default_cache
 
-    check_without_data(config)
-    console = plain_console(as_json)
-    warn_if_not_private(console, config)
     display = TrainingDisplay(console)
     with display:
         cache = None if no_cache else default_cache()
@@ -222,8 +279,9 @@ def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool, no_cache
         for line in cache.remarks() if cache else ():
             display.note(f"note: {line}")
         plan = make_plan(config, data.declarations)
+        gate.specify(plan, data.patient_ids)
         if run is None:
-            run = start_run(out, config, plan, data)
+            run = start_run(out, config, plan, data, gate)
         else:
             check_same_data(run, data)
             check_same_plan(run, plan)
@@ -236,24 +294,28 @@ def _work(config: RunConfig, out: Path, run: Run | None, as_json: bool, no_cache
                 lost = max(run.spent_rounds().values(), default=0) - first
                 epsilons = epsilons[lost:]
             display.begin_rounds(plan.rounds, len(plan.sites), epsilons, first)
-            result = complete_run(run, config, data, observer=display, should_stop=asked)
-    if result is None:
-        raise StoppedError(f"stopped; go on with: privfin train --resume --out {out}")
-    _report(console, config, result, as_json)
+            return complete_run(run, config, data, observer=display, should_stop=asked, gate=gate)
 
 
 def _worst_epsilons(config: RunConfig, plan: TrainingPlan) -> list[float] | None:
     """Epsilon after each round, the largest over the sites."""
+    from privfin.federation.shared_plan import epsilons_after
     from privfin.federation.statement import claim
-    from privfin.privacy.accounting import epsilon_after
+    from privfin.privacy.accounting import SubsampledGaussianEvent, epsilon_after
 
     if claim(config) != "dp":
         return None
+    if plan.shared is not None:
+        return epsilons_after(plan.shared, range(1, plan.rounds + 1))
 
-    kinds = {(s.noise_multiplier, s.sampling_rate, s.delta, s.local_steps): s for s in plan.sites}
+    kinds = {(s.noise_multiplier, s.sampling_rate, s.delta, s.local_steps) for s in plan.sites}
     columns = [
-        epsilon_after(s.event(0), s.delta, [s.local_steps * (i + 1) for i in range(plan.rounds)])
-        for s in kinds.values()
+        epsilon_after(
+            SubsampledGaussianEvent(sigma, rate, 0),
+            delta,
+            [local_steps * (i + 1) for i in range(plan.rounds)],
+        )
+        for sigma, rate, delta, local_steps in kinds
     ]
     return [max(values) for values in zip(*columns, strict=True)]
 
@@ -274,7 +336,9 @@ def _traffic(events: list[dict[str, Any]]) -> tuple[int, int]:
 EXTRAS = ("chosen_round", "fine_tuned")
 
 
-def _report(console: Console, config: RunConfig, result: Result, as_json: bool) -> None:
+def _report(
+    console: Console, config: RunConfig, result: Result, budget: list[str], as_json: bool
+) -> None:
     from privfin.cli.summary import print_extras, print_result
     from privfin.files import jsonable
 
@@ -298,3 +362,5 @@ def _report(console: Console, config: RunConfig, result: Result, as_json: bool) 
     print_result(
         console, config, result.plan, result.cells, result.privacy, traffic, path, result.groups
     )
+    for line in budget:
+        console.print(f"Budget: {line}", highlight=False, markup=False)

@@ -19,6 +19,7 @@ METRICS = {
     "ece": "macro ECE",
     "brier": "macro Brier score",
 }
+_PRIVACY_FORMATS = (1, 2)
 _SEED = "training.seed"
 
 
@@ -147,6 +148,13 @@ def show_value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def _headline(privacy: dict[str, Any]) -> float:
+    """Epsilon of any patient; format 1 knew only that of each site."""
+    if privacy.get("format", 1) == 1:
+        return max(float(site["epsilon"]) for site in privacy["sites"])
+    return float(privacy["population"]["epsilon"])
+
+
 def _load(path: Path, name: str) -> FinishedRun:
     run = load_run(path)
     if not run.is_finished:
@@ -159,6 +167,11 @@ def _load(path: Path, name: str) -> FinishedRun:
             f"{path / 'metrics.json'} has format {metrics.get('format')}, expected at most "
             f"{METRICS_FORMAT}"
         )
+    if privacy.get("format", 1) not in _PRIVACY_FORMATS:
+        raise UserInputError(
+            f"{path / 'privacy.json'} has format {privacy['format']}, expected at most "
+            f"{_PRIVACY_FORMATS[-1]}"
+        )
     options = flatten_options(run.config.model_dump(mode="json"))
     seed = options.pop(_SEED)
     try:
@@ -167,7 +180,7 @@ def _load(path: Path, name: str) -> FinishedRun:
             name=name,
             run_id=run.run_id,
             claim=str(metrics["claim"]),
-            epsilon=max(float(site["epsilon"]) for site in privacy["sites"]),
+            epsilon=_headline(privacy),
             seed=int(seed),
             options=options,
             labels=run.label_names,

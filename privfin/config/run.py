@@ -67,6 +67,7 @@ class RunConfig(Section):
             raise ValueError(
                 "aggregation = 'uncertainty' needs imputer = 'pfin', the one that states a variance"
             )
+        self._check_trust()
         for site in self.federation.site:
             unknown = set(site.modalities) - set(self.modalities)
             if unknown:
@@ -74,6 +75,27 @@ class RunConfig(Section):
                 hint = nearest(word, self.modalities)
                 raise ValueError(f"site '{site.name}' names an unknown modality '{word}'{hint}")
         return self
+
+    def _check_trust(self) -> None:
+        """Refuse what joint steps do not do, rather than leave it without effect."""
+        if self.privacy.trust == "local":
+            return
+        training = self.training
+        refused = {
+            "privacy.epsilon = inf (there is no noise to share)": not self.privacy.is_private,
+            "training.momentum (use training.server.optimizer)": training.momentum > 0,
+            "training.proximal": training.proximal > 0,
+            "training.local_epochs": training.local_epochs is not None,
+            "training.fine_tune_steps": training.fine_tune_steps > 0,
+            "training.aggregation = 'uncertainty'": training.aggregation == "uncertainty",
+            # Alone, a site's contribution has the noise of one share.
+            "crypto.encryption = 'none', which would show single contributions": (
+                self.crypto.encryption == "none" and not self.privacy.reproducible
+            ),
+        }
+        for what, is_set in refused.items():
+            if is_set:
+                raise ValueError(f"privacy.trust = 'shared' does not go with {what}")
 
     def without_paths(self) -> dict[str, Any]:
         """The content as JSON without places of files and folders: they differ between sites.

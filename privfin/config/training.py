@@ -57,6 +57,12 @@ class FederationConfig(Section):
         ge=1,
         description="declared number of training patients in all, for plans without data",
     )
+    smallest_cohort: int | None = Field(
+        default=None,
+        ge=2,
+        description="with trust = 'shared': fewest sites that a step goes on with when others "
+        "drop out; all but two if left out",
+    )
     disjoint: bool = Field(
         default=False,
         description="declared: no patient is at two sites; without it epsilon also adds up over "
@@ -267,3 +273,9 @@ class EvaluationConfig(Section):
     smallest_group: int = Field(
         default=20, ge=1, description="groups with fewer patients are not shown"
     )
+
+    @model_validator(mode="after")
+    def _a_round_is_chosen_by_what_is_measured(self) -> EvaluationConfig:
+        if self.choose_round == "validation" and "auroc" not in self.metrics:
+            raise ValueError("choose_round = 'validation' needs 'auroc' among the metrics")
+        return self

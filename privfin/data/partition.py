@@ -7,7 +7,7 @@ depended on labels would tell something about them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +88,22 @@ def refuse_overlap(train: Iterable[str], test: Iterable[str]) -> None:
             f"patient '{both[0]}' is in both training and test data ({len(both)} such patients); "
             "put each patient into one"
         )
+
+
+def refuse_shared(dealt: Mapping[str, Iterable[str]]) -> None:
+    """Raise :class:`DataError`, naming the sites, if a patient is at two of them.
+
+    ``dealt`` holds every site's patients, by name of the site. That a patient's records are at one
+    site is what a statement calls checked.
+    """
+    at: dict[str, str] = {}
+    for site, patients in dealt.items():
+        for patient in patients:
+            if at.setdefault(patient, site) != site:
+                raise DataError(
+                    f"patient '{patient}' is at the sites '{at[patient]}' and '{site}'; put each "
+                    "patient into one"
+                )
 
 
 def site_sizes(n: int, sites: int) -> list[int]:

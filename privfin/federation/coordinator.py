@@ -18,16 +18,21 @@ from privfin.crypto.keys import Roster
 from privfin.crypto.pack import Packing
 from privfin.crypto.plain import PlainSum
 from privfin.errors import ProtocolError
-from privfin.federation.messages import RunIdentity, Task, Transport
+from privfin.federation.messages import RunIdentity, SiteFailedError, Task, Transport
 
 
 @dataclass(frozen=True)
 class SumPlan:
-    """What the coordinator must know of an update: how long it is and how it is protected."""
+    """What the coordinator must know of an update: how long it is and how it is protected.
+
+    ``smallest_cohort`` is the fewest sites that a round may go on with when others drop out; None
+    ends the run when one does.
+    """
 
     encryption: Literal["bfv", "none"]
     layout: str
     values: int
+    smallest_cohort: int | None = None
 
 
 @dataclass(frozen=True)
@@ -99,35 +104,59 @@ class Coordinator:
     def run_rounds(self, first: int, last: int, start_round: Callable[[int], int | None]) -> int:
         """Run rounds ``first`` to ``last`` and deliver every sum.
 
+        A round that loses a site is repeated among the others if the plan allows it; its sum is
+        never finished, so nobody can read it. What was started is spent, so the run then ends one
+        round earlier.
+
         Args:
             first, last: round numbers, from 1.
-            start_round: called before each round; gives the attempt number, or None to stop
-                before this round.
+            start_round: called before each attempt at a round; gives the attempt number, or None
+                to stop before this round.
 
         Returns:
             The last round that was completed.
+
+        Raises:
+            SiteFailedError: a site failed and the round may not go on without it.
         """
         parts: tuple[bytes, ...] = ()
         done = first - 1
         attempt = 0
-        for number in range(first, last + 1):
-            next_attempt = start_round(number)
+        while done < last:
+            next_attempt = start_round(done + 1)
             if next_attempt is None:
                 break
             attempt = next_attempt
-            total = self._new_sum()
-            task = Task("update", number, attempt, self._cohort, parts)
-            for site in self._cohort:
-                # One site at a time, so that memory holds one update and one sum.
-                update = self._ask({site: task}, "update", self._key_id())[site]
-                with _from_site(site):
-                    total.add(list(update))
-            parts = tuple(total.result())
-            done = number
+            try:
+                parts = self._sum_of(Task("update", done + 1, attempt, self._cohort, parts))
+            except SiteFailedError as error:
+                self._leave_out(error)
+                last -= 1
+            else:
+                done += 1
         if parts:
             finish = Task("finish", done, attempt, self._cohort, parts)
             self._ask(dict.fromkeys(self._cohort, finish), "finished", self._key_id())
         return done
+
+    def _sum_of(self, task: Task) -> tuple[bytes, ...]:
+        """The sum of one attempt at a round."""
+        total = self._new_sum()
+        for site in task.cohort:
+            # One site at a time, so that memory holds one update and one sum.
+            update = self._ask({site: task}, "update", self._key_id())[site]
+            with _from_site(site):
+                total.add(list(update))
+        return tuple(total.result())
+
+    def _leave_out(self, error: SiteFailedError) -> None:
+        """Go on without the site that failed, or raise ``error``."""
+        rest = tuple(site for site in self._cohort if site != error.site)
+        smallest = self._plan.smallest_cohort
+        lost_one = len(rest) == len(self._cohort) - 1
+        if error.is_refusal or smallest is None or len(rest) < smallest or not lost_one:
+            raise error
+        self._cohort = rest
 
     def _key_id(self) -> str:
         if self._plan.encryption == "none":

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from privfin.config import RunConfig
+from privfin.evaluation.released import released
 from privfin.federation.assessment import assess
 from privfin.federation.local import TrainingObserver, stream_source
 from privfin.federation.local_training import LocalTrainer
@@ -77,7 +78,7 @@ def fine_tuned_results(
         model = run.local_model(name)
         model.use_public(data.public)
         results = assess(model, data.test, plan.label_names, quick, config.training.seed)
-        for cell, result in results.items():
+        for cell, result in released(results, config.evaluation.metrics).items():
             scores.setdefault(cell, []).append(result.macro_auroc)
     return {
         "steps": plan.fine_tune_steps,

@@ -116,14 +116,14 @@ class GridTransport(Transport):
             site = site_of_node[reply.metadata.src_node_id]
             if reply.has_error():
                 code = max(1, int(reply.error.code) - _SITE_ERROR)
-                raise SiteFailedError(f"site '{site}' failed: {reply.error.reason}", code)
+                raise SiteFailedError(f"site '{site}' failed: {reply.error.reason}", code, site)
             _, parts = _unpack(reply.content)
             if len(parts) != 1:
                 raise ProtocolError(f"site '{site}' sent {len(parts)} parts, expected 1")
             answers[site] = parts[0]
         missing = sorted(set(tasks) - set(answers))
         if missing:
-            raise SiteFailedError(f"no answer from site '{missing[0]}'")
+            raise SiteFailedError(f"no answer from site '{missing[0]}'", site=missing[0])
         return answers
 
 

@@ -14,14 +14,18 @@ from privfin.config import RunConfig
 from privfin.crypto.keys import Roster, SiteIdentity
 from privfin.errors import BudgetError
 from privfin.federation.assessment import held_out_loss
+from privfin.federation.budget_gate import BudgetGate
 from privfin.federation.coordinator import Coordinator, SumPlan
 from privfin.federation.flower import run_locally
 from privfin.federation.global_model import GlobalModel
-from privfin.federation.local_training import LocalTrainer
+from privfin.federation.joint_training import JointSum, JointTrainer
+from privfin.federation.local_training import LocalTrainer, SiteData
 from privfin.federation.messages import RunIdentity, Transport
 from privfin.federation.plan import TrainingPlan
 from privfin.federation.prepare import PreparedData
+from privfin.federation.round_work import JointRound, LocalRound, RoundWork
 from privfin.federation.site import Site
+from privfin.models.multimodal import Batch
 from privfin.models.segments import assign, flatten, initial_model
 from privfin.randomness import RandomStream
 from privfin.runs import Run
@@ -38,7 +42,8 @@ class TrainingObserver(Protocol):
         ...
 
     def round_finished(self, round_number: int, loss: float, up: int, down: int) -> None:
-        """A round's sum was applied; ``loss`` is that of the held-out patients."""
+        """A round's sum was applied; ``loss`` is that of the held-out patients, NaN if it is not
+        to be shown."""
         ...
 
     def fine_tuning_started(self, site: str, number: int, sites: int) -> None:
@@ -83,11 +88,15 @@ class Outcome:
 
 
 class _RunJournal:
-    """Writes each site's spending into the run's event log before it happens."""
+    """Writes each site's spending into the ledger and the run's event log before it happens."""
 
-    def __init__(self, run: Run, observer: TrainingObserver) -> None:
+    def __init__(
+        self, run: Run, observer: TrainingObserver, plan: TrainingPlan, gate: BudgetGate | None
+    ) -> None:
         self._run = run
         self._observer = observer
+        self._plan = plan
+        self._gate = gate
         self._counts = run.spent_rounds()
 
     def spent_rounds(self, site: str) -> int:
@@ -97,8 +106,12 @@ class _RunJournal:
         return max(self._counts.values(), default=0)
 
     def start(self, site: str, round_number: int, attempt: int) -> None:
+        started = self.spent_rounds(site) + 1
+        if self._gate is not None and started > self.most_spent():
+            # One row a round, for all sites of this process: the first of them to start pays it.
+            self._gate.start(self._plan.spend(dict.fromkeys(self._plan.cohort, started)))
         self._run.record("site-round-started", site=site, round=round_number, attempt=attempt)
-        self._counts[site] = self.spent_rounds(site) + 1
+        self._counts[site] = started
         self._observer.site_started(round_number, site)
 
 
@@ -112,9 +125,29 @@ def stream_source(config: RunConfig, site: str) -> StreamSource:
     )
 
 
-def start_state(run: Run, config: RunConfig, labels: int) -> GlobalModel:
+def site_work(
+    config: RunConfig,
+    plan: TrainingPlan,
+    name: str,
+    data: SiteData,
+    streams: StreamSource,
+    public: Batch | None = None,
+) -> RoundWork:
+    """What a site does in a round: steps of its own, or its part of a joint step."""
+    own = plan.site(name)
+    if plan.shared is None:
+        trainer = LocalTrainer(config, own, data, streams, public)
+        return LocalRound(config, plan, name, trainer, lambda number: streams("rounding", number))
+    return JointRound(
+        JointTrainer(config, own, plan.shared, data, streams, public),
+        JointSum(config, plan.shared, plan.divisors()),
+    )
+
+
+def start_state(run: Run, config: RunConfig, plan: TrainingPlan) -> GlobalModel:
     """The newest checkpoint of a run, or the initial model from the public seed."""
-    after = math.floor(config.training.average_from * config.training.rounds)
+    after = math.floor(config.training.average_from * plan.rounds)
+    labels = len(plan.label_names)
     server = config.training.server
     saved = run.last_checkpoint()
     if saved is None:
@@ -130,6 +163,7 @@ def train_locally(
     *,
     observer: TrainingObserver | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    gate: BudgetGate | None = None,
 ) -> Outcome:
     """Run (or go on with) all rounds, saving a checkpoint after each.
 
@@ -143,9 +177,9 @@ def train_locally(
     """
     watcher = observer or SilentObserver()
     labels = len(plan.label_names)
-    state = start_state(run, config, labels)
-    journal = _RunJournal(run, watcher)
-    last = _last_round(config, state.round, journal.most_spent())
+    state = start_state(run, config, plan)
+    journal = _RunJournal(run, watcher, plan, gate)
+    last = _last_round(config, plan, state.round, journal.most_spent())
     identities = {name: SiteIdentity.generate(name) for name in plan.cohort}
     roster = Roster(identity.public() for identity in identities.values())
     identity = RunIdentity(run.run_id, config.digest())
@@ -153,16 +187,28 @@ def train_locally(
     shown = initial_model(config, labels)
     shown.use_public(data.public)
 
+    every = plan.exchanges_a_round
+    saved = [state.round]
+    newest = [state]
+
     def applied(current: GlobalModel) -> None:
+        """Any site's model after a sum: the first to have a new one saves it, as all are equal."""
+        newest[0] = current
+        if current.round % every == 0:
+            save(current)
+
+    def save(current: GlobalModel) -> None:
+        if current.round <= saved[0]:
+            return
+        saved[0] = current.round
         traffic = coordinators[0].traffic
         run.save_checkpoint(current.checkpoint())
         run.record("round-finished", round=current.round, up=traffic.up, down=traffic.down)
-        assign(shown, current.vector)
-        loss = held_out_loss(shown, data.test)
+        loss = math.nan
+        if "loss" in config.evaluation.metrics:
+            assign(shown, current.vector)
+            loss = held_out_loss(shown, data.test)
         watcher.round_finished(current.round, loss, traffic.up, traffic.down)
-
-    def rounding(source: StreamSource) -> Callable[[int], RandomStream]:
-        return lambda number: source("rounding", number)
 
     sites: dict[str, Site] = {}
     for name in roster:
@@ -174,37 +220,43 @@ def train_locally(
             config=config,
             plan=plan,
             state=state.copy(),
-            trainer=LocalTrainer(config, plan.site(name), data.sites[name], streams, data.public),
+            work=site_work(config, plan, name, data.sites[name], streams, data.public),
             journal=journal,
-            rounding=rounding(streams),
-            on_applied=None if sites else applied,
+            on_applied=applied,
+            policy=None if gate is None else gate.policy,
+            with_ledger=gate is not None and gate.counted,
         )
 
     def start_round(number: int) -> int | None:
-        if should_stop():
+        # Only between rounds of the configuration: what is trained beyond a checkpoint is lost.
+        if (number - 1) % every == 0 and should_stop():
+            stopped.append(number)
             return None
         attempt = run.attempts(number) + 1
         run.record("round-started", round=number, attempt=attempt)
         return attempt
 
     done = [state.round]
+    stopped: list[int] = []
 
     def coordinate(transport: Transport) -> None:
-        sum_plan = SumPlan(config.crypto.encryption, config.crypto.layout, plan.values)
+        smallest = None if plan.shared is None else plan.shared.smallest_cohort
+        sum_plan = SumPlan(config.crypto.encryption, config.crypto.layout, plan.values, smallest)
         coordinator = Coordinator(identity, roster, transport, sum_plan)
         coordinators.append(coordinator)
         coordinator.agree_on_key()
         done[0] = coordinator.run_rounds(state.round + 1, last, start_round)
+        save(newest[0])  # where lost steps ended a run between two rounds of the configuration
 
     if state.round < last:
         run_locally(sites, coordinate)
-        state = start_state(run, config, labels)
-    return Outcome(state.final(), done[0], done[0] >= last)
+        state = start_state(run, config, plan)
+    return Outcome(state.final(), done[0], not stopped)
 
 
-def _last_round(config: RunConfig, finished: int, spent: int) -> int:
+def _last_round(config: RunConfig, plan: TrainingPlan, finished: int, spent: int) -> int:
     """The round to end with, given rounds finished and rounds already paid for."""
-    planned = config.training.rounds
+    planned = plan.rounds
     if config.privacy.reproducible or not config.privacy.is_private:
         return planned
     last = finished + planned - spent

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from privfin.config import RunConfig
 from privfin.federation.local_optimizer import local_optimizer
 from privfin.federation.plan import SitePlan
-from privfin.models.multimodal import Batch
+from privfin.models.multimodal import Batch, MultimodalModel
 from privfin.models.segments import Vector, assign, flatten, freeze_untrained, initial_model
 from privfin.privacy.dpsgd import DpSgd, DpSgdSettings
 from privfin.privacy.plain import PlainSgd
@@ -44,6 +44,20 @@ class SiteData:
             )
 
 
+class RecordLosses:
+    """Losses of a site's records, each of its own record only; see ``RecordLoss``."""
+
+    def __init__(self, model: MultimodalModel, data: SiteData, imputation_weight: float) -> None:
+        self._model, self._data, self._weight = model, data, imputation_weight
+
+    def __call__(self, records: npt.NDArray[np.int64]) -> Tensor:
+        """Losses of the records at these positions, ``data.copies`` for each."""
+        copies = self._data.copies
+        rows = (records[:, None] * copies + np.arange(copies)).reshape(-1)
+        batch = self._data.batch.rows(torch.from_numpy(rows))
+        return self._model.per_record_loss(batch, self._weight)
+
+
 class LocalTrainer:
     """Trains at one site.
 
@@ -66,6 +80,7 @@ class LocalTrainer:
         self._model = initial_model(config, data.batch.labels.shape[1])
         self._model.use_public(public)
         freeze_untrained(self._model, plan.modalities, config.model.imputer)
+        self._losses = RecordLosses(self._model, data, config.training.imputation_weight)
 
     def train(self, start: Vector, round_number: int, steps: int) -> Vector:
         """Take ``steps`` steps from the parameters ``start`` and return the change.
@@ -87,7 +102,7 @@ class LocalTrainer:
             noise = self._streams("noise", stream)
             private = DpSgd(
                 self._model,
-                self._record_loss,
+                self._losses,
                 self._data.patients,
                 self._settings(),
                 self._optimizer(training.learning_rate),
@@ -102,7 +117,7 @@ class LocalTrainer:
         else:
             plain = PlainSgd(
                 self._model,
-                self._record_loss,
+                self._losses,
                 self._data.patients,
                 self._plan.sampling_rate,
                 self._optimizer(training.learning_rate_without_privacy),
@@ -121,12 +136,6 @@ class LocalTrainer:
             physical_batch=self._config.training.physical_batch,
             copies=self._data.copies,
         )
-
-    def _record_loss(self, records: npt.NDArray[np.int64]) -> Tensor:
-        copies = self._data.copies
-        rows = (records[:, None] * copies + np.arange(copies)).reshape(-1)
-        batch = self._data.batch.rows(torch.from_numpy(rows))
-        return self._model.per_record_loss(batch, self._config.training.imputation_weight)
 
     def _optimizer(self, rate: float) -> Callable[[list[nn.Parameter]], torch.optim.Optimizer]:
         training = self._config.training

@@ -17,11 +17,18 @@ class SiteFailedError(PrivfinError):
     Args:
         message: what happened, with the site's name.
         exit_code: that of the error at the site: 2 for a full disk there, 3 for a spent budget.
+        site: its name.
     """
 
-    def __init__(self, message: str, exit_code: int = 1) -> None:
+    def __init__(self, message: str, exit_code: int = 1, site: str = "") -> None:
         super().__init__(message)
         self.exit_code = exit_code
+        self.site = site
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the site said no (budget, policy, protocol), rather than being out of reach."""
+        return self.exit_code != 1
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ too large, a batch larger than a site.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,15 +26,17 @@ from privfin.data.partition import (
     validation_size,
 )
 from privfin.errors import PlanError
+from privfin.federation.shared_plan import SharedPlan, noise_multiplier, plan_shared
 from privfin.models.segments import counts, initial_model, segments, trains
 from privfin.privacy.accounting import SubsampledGaussianEvent, epsilon
 from privfin.privacy.calibration import (
-    calibrate_noise,
     check_delta,
     check_epsilon,
     default_delta,
     sampling_rate,
 )
+from privfin.privacy.calibration_cache import remembered_noise
+from privfin.privacy.composition import Event, Spend
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,9 @@ class SitePlan:
     """One site's part.
 
     ``noise_multiplier`` is 0 without DP. ``local_steps`` are those of one round; ``steps`` are all
-    that the site will ever take, and ``epsilon`` is for all of them.
+    that the site will ever take, and ``epsilon`` is for all of them. With ``shared``, these are
+    figures of the joint mechanism of all sites, and the noise multiplier is that of the total
+    noise.
     """
 
     name: str
@@ -63,9 +67,12 @@ class SitePlan:
     epsilon: float
     local_steps: int
     steps: int
+    shared: SharedPlan | None = None
 
-    def event(self, steps: int) -> SubsampledGaussianEvent:
+    def event(self, steps: int) -> Event:
         """The mechanism event of this many steps."""
+        if self.shared is not None:
+            return self.shared.event(steps)
         return SubsampledGaussianEvent(self.noise_multiplier, self.sampling_rate, steps)
 
 
@@ -75,6 +82,7 @@ class SegmentPlan:
 
     The divisor is the public sum of the weights of the sites that count, at least those of one:
     their number, unless ``training.aggregation`` is ``size``. Under ``uncertainty`` it is not used.
+    With shared noise it is the expected number of patients in a step at the sites that count.
     """
 
     name: str
@@ -86,7 +94,11 @@ class SegmentPlan:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """Everything that sites and coordinator need to agree on, all of it public."""
+    """Everything that sites and coordinator need to agree on, all of it public.
+
+    ``rounds`` are exchanges. With shared noise each is one joint step, and ``exchanges_a_round``
+    of them are one round of the configuration: as often the model is saved and measured.
+    """
 
     sites: tuple[SitePlan, ...]
     segments: tuple[SegmentPlan, ...]
@@ -96,6 +108,33 @@ class TrainingPlan:
     bytes_up: int
     bytes_down: int
     carries_weights: bool = False
+    exchanges_a_round: int = 1
+
+    @property
+    def shared(self) -> SharedPlan | None:
+        """The joint mechanism with ``privacy.trust = "shared"``, else None."""
+        return self.sites[0].shared
+
+    def spend(self, rounds: Mapping[str, int] | None = None, fine_tunings: int = 0) -> Spend:
+        """What ``rounds`` started exchanges cost a patient, by the site that holds the patient.
+
+        Sites with equal events are one alternative.
+
+        Args:
+            rounds: exchanges started, by site; all that are planned if left out.
+            fine_tunings: how often sites started to fine-tune, after the last round.
+        """
+        if self.shared is not None:
+            started = self.rounds if rounds is None else max(rounds.values(), default=0)
+            return Spend(((self.shared.event(started),),))
+        steps = {
+            site.name: site.steps
+            if rounds is None
+            else rounds.get(site.name, 0) * site.local_steps + fine_tunings * self.fine_tune_steps
+            for site in self.sites
+        }
+        events = dict.fromkeys(site.event(steps[site.name]) for site in self.sites)
+        return Spend(tuple((event,) for event in events))
 
     @property
     def parameters(self) -> int:
@@ -214,13 +253,16 @@ def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> Tra
     parts = segments(initial_model(config, len(names)))
     holdings = [d.modalities for d in declarations]
     kind = config.model.imputer
+    shared = None
+    if config.privacy.trust == "shared":
+        shared = plan_shared(config, [d.patients for d in declarations], parts[-1].stop)
     plans = tuple(
         SegmentPlan(
             s.name,
             s.start,
             s.stop,
             trained_by=sum(trains(s.name, have, kind) for have in holdings),
-            divisor=_divisor(config, s.name, declarations),
+            divisor=_divisor(config, s.name, declarations, shared),
         )
         for s in parts
     )
@@ -231,14 +273,18 @@ def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> Tra
     else:
         each = 4 * total
     return TrainingPlan(
-        sites=tuple(_site_plan(config, d) for d in declarations),
+        sites=tuple(
+            _site_plan(config, d) if shared is None else _joint_part(config, d, shared)
+            for d in declarations
+        ),
         segments=plans,
         label_names=names,
-        rounds=config.training.rounds,
+        rounds=config.training.rounds if shared is None else shared.steps,
         fine_tune_steps=config.training.fine_tune_steps,
         bytes_up=each,
         bytes_down=each,
         carries_weights=carries_weights,
+        exchanges_a_round=1 if shared is None else config.training.local_steps,
     )
 
 
@@ -249,7 +295,19 @@ def size_weight(
     return site.patients / max(each.patients for each in sites)
 
 
-def _divisor(config: RunConfig, segment: str, sites: Sequence[SiteDeclaration]) -> float:
+def _divisor(
+    config: RunConfig,
+    segment: str,
+    sites: Sequence[SiteDeclaration],
+    shared: SharedPlan | None,
+) -> float:
+    if shared is not None:
+        held = [
+            site.patients
+            for site in sites
+            if counts(segment, site.modalities, config.model.imputer)
+        ]
+        return shared.sampling_rate * sum(held) or 1.0
     by_size = config.training.aggregation == "size"
     weights = [
         size_weight(site, sites) if by_size else 1.0
@@ -280,7 +338,7 @@ def _site_plan(config: RunConfig, site: SiteDeclaration) -> SitePlan:
     check_delta(delta, site.patients)
     sigma, spent = 0.0, math.inf
     if config.privacy.is_private:
-        sigma = calibrate_noise(config.privacy.epsilon, delta, rate, steps)
+        sigma = remembered_noise(config.privacy.epsilon, delta, rate, steps)
         spent = epsilon([SubsampledGaussianEvent(sigma, rate, steps)], delta)
         if spent > config.privacy.epsilon:
             raise PlanError(f"calibration gave epsilon {spent} above {config.privacy.epsilon}")
@@ -294,6 +352,22 @@ def _site_plan(config: RunConfig, site: SiteDeclaration) -> SitePlan:
         epsilon=spent,
         local_steps=local,
         steps=steps,
+    )
+
+
+def _joint_part(config: RunConfig, site: SiteDeclaration, shared: SharedPlan) -> SitePlan:
+    """A site's plan when all sites take each step together."""
+    return SitePlan(
+        name=site.name,
+        modalities=site.modalities,
+        patients=site.patients,
+        sampling_rate=shared.sampling_rate,
+        noise_multiplier=noise_multiplier(shared, config.privacy.clip_norm),
+        delta=shared.delta,
+        epsilon=shared.epsilon,
+        local_steps=1,
+        steps=shared.steps,
+        shared=shared,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from privfin.data.partition import (
     partition_by_origin,
     partition_patients,
     refuse_overlap,
+    refuse_shared,
     split_patients,
     split_validation,
 )
@@ -63,6 +64,7 @@ class PreparedData:
 
     ``public`` holds the public records of ``imputer = "retrieval"``, encoded by front ends, and
     ``validation`` those of the patients that a round is chosen on (``evaluation.choose_round``).
+    ``patient_ids`` are those of all patients in the data, trained on or not: for the ledger alone.
     """
 
     sites: dict[str, SiteData]
@@ -72,6 +74,7 @@ class PreparedData:
     public: Batch | None = None
     validation: TestData | None = None
     public_fingerprint: str = ""
+    patient_ids: tuple[str, ...] = field(default=(), repr=False)
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -107,6 +110,7 @@ def prepare(
             train, config.data.validation_fraction, config.training.seed
         )
     dealt = _deal(config, dataset, train)
+    refuse_shared(dealt)
     holdings = dict(zip(site_names(config), site_modalities(config), strict=True))
     parts = {}
     for name, held in holdings.items():
@@ -131,6 +135,7 @@ def prepare(
         notices += [*own.notices, *remarks]
         patients = list(own.dataset.patients().values())
         sites[name] = SiteData(own.batch, patients, own.dataset.fingerprint(), copies)
+    _check_joint(config, declarations, [len(s.patients) for s in sites.values()])
     tested = encoding.readable(held_out, held_out)
     notices += tested.notices
     chosen_on = None
@@ -145,7 +150,14 @@ def prepare(
     test_data = _test_data(config, tested)
     mark = "" if public is None else public.fingerprint()
     return PreparedData(
-        sites, tuple(declarations), test_data, tuple(notices), shared, chosen_on, mark
+        sites,
+        tuple(declarations),
+        test_data,
+        tuple(notices),
+        shared,
+        chosen_on,
+        mark,
+        tuple(dataset.patients()),
     )
 
 
@@ -178,7 +190,19 @@ def check_declared(config: RunConfig, data: PreparedData) -> None:
         PlanError: delta is too large for the patients that a site really has.
     """
     for site in data.declarations:
-        _check_declaration(config, site.name, site.patients, len(data.sites[site.name].patients))
+        _check_declaration(
+            config, f"site '{site.name}'", site.patients, len(data.sites[site.name].patients)
+        )
+    _check_joint(config, data.declarations, [len(s.patients) for s in data.sites.values()])
+
+
+def _check_joint(
+    config: RunConfig, sites: Sequence[SiteDeclaration], counts: Sequence[int]
+) -> None:
+    """With shared noise delta is for all sites together: refuse one too large for the real sum."""
+    if config.privacy.trust == "shared":
+        declared = sum(site.patients for site in sites)
+        _check_declaration(config, "all sites together", declared, sum(counts))
 
 
 def _test_data(config: RunConfig, tested: Encoded) -> TestData:
@@ -216,7 +240,8 @@ def _declare(
         PlanError: it has fewer patients than a batch, or delta does not suit their number.
     """
     count = len(own.patients())
-    if count < config.training.batch_size:
+    # With shared noise a batch is drawn from all sites together.
+    if count < (config.training.batch_size if config.privacy.trust == "local" else 1):
         raise PlanError(
             f"site '{name}' has {count} patients with usable records, fewer than one batch "
             f"of {config.training.batch_size}: lower training.batch_size or merge sites"
@@ -224,7 +249,7 @@ def _declare(
     # The phantom's own number of patients is no declaration: unlabelled patients may be left out.
     made = config.data.source == "phantom" and not config.federation.site
     declared = None if made else declared_patients(config).get(name)
-    _check_declaration(config, name, declared or count, count)
+    _check_declaration(config, f"site '{name}'", declared or count, count)
     notices = []
     if declared not in (None, count):
         notices.append(
@@ -277,7 +302,7 @@ def _deal(config: RunConfig, dataset: Dataset, train: Sequence[str]) -> dict[str
     return dict(zip(site_names(config), groups, strict=True))
 
 
-def _check_declaration(config: RunConfig, site: str, declared: int, count: int) -> None:
+def _check_declaration(config: RunConfig, where: str, declared: int, count: int) -> None:
     """Refuse a delta that the declared number of patients allows and the real one does not."""
     if not config.privacy.is_private:
         return
@@ -286,7 +311,7 @@ def _check_declaration(config: RunConfig, site: str, declared: int, count: int) 
     try:
         check_delta(delta, count)
     except PlanError as error:
-        raise PlanError(f"site '{site}': {error}") from error
+        raise PlanError(f"{where}: {error}") from error
 
 
 def _training_records(config: RunConfig, dealt: Dataset, held: Sequence[str]) -> Dataset:

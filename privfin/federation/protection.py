@@ -1,4 +1,4 @@
-"""How a site protects its update and reads the sum: quantise, mask, encrypt; decrypt, rescale."""
+"""How a site protects the integers that it sends, and reads the sum: mask, encrypt; decrypt."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from privfin.crypto.encoding import HoldsSecret, frame
 from privfin.crypto.keys import Roster, SiteIdentity, seal, unseal
 from privfin.crypto.masks import MaskBook, MaskContext, pair_secrets
 from privfin.crypto.pack import Packing
-from privfin.crypto.quantize import Quantizer
 from privfin.crypto.secure_sum import protect, reveal
 from privfin.errors import ProtocolError
 from privfin.federation.messages import RunIdentity
-from privfin.randomness import RandomStream
 
 
 class UpdateProtection(HoldsSecret):
@@ -30,7 +28,6 @@ class UpdateProtection(HoldsSecret):
         self._roster = roster
         self._run = run
         self._packing = Packing.named(config.layout)
-        self._quantizer = Quantizer(config.update_bound, config.value_bits)
         self._masks = MaskBook(identity.name, pair_secrets(identity, roster))
         self._key: BfvKey | None = None
 
@@ -74,18 +71,16 @@ class UpdateProtection(HoldsSecret):
 
     def protect(
         self,
-        update: npt.NDArray[np.float32],
+        codes: npt.NDArray[np.uint64],
         round_number: int,
         attempt: int,
         cohort: tuple[str, ...],
-        rounding: RandomStream,
     ) -> list[bytes]:
-        """An update (n,) as the parts of a message.
+        """The codes of an update (n,) as the parts of a message.
 
         Raises:
             ProtocolError: no key yet, or this round and attempt were protected before.
         """
-        codes = self._quantizer.encode(update, rounding)
         if self._config.encryption == "none":
             return plain.to_bytes(codes)
         key = self._own_key()
@@ -101,17 +96,15 @@ class UpdateProtection(HoldsSecret):
         mask = self._masks.take(context, self._packing.modulus, slots)
         return protect(codes, self._packing, mask, key.public())
 
-    def reveal(self, parts: list[bytes], values: int, sites: int) -> npt.NDArray[np.float64]:
-        """The sum of ``sites`` updates of ``values`` numbers.
+    def reveal(self, parts: list[bytes], values: int) -> npt.NDArray[np.uint64]:
+        """The sum of a whole cohort's codes, (values,).
 
         Raises:
             ProtocolError: no key, malformed parts, or a sum that is not that of the cohort.
         """
         if self._config.encryption == "none":
-            total = plain.from_bytes(parts, values)
-        else:
-            total = reveal(parts, self._own_key(), values, self._packing)
-        return self._quantizer.decode_sum(total, sites)
+            return plain.from_bytes(parts, values)
+        return reveal(parts, self._own_key(), values, self._packing)
 
     def _own_key(self) -> BfvKey:
         if self._key is None:

@@ -1,7 +1,10 @@
 """A site's side of the round protocol: check the task, train, protect, sign.
 
 A site trusts no task. It trains only the next round of its own plan, at most as often as planned,
-for the whole cohort that its roster pins, and writes the spend down before it takes a step.
+for the cohort that its roster pins, and writes the spend down before it takes a step.
+
+With shared noise a step that lost a site is repeated among the others: every attempt is a release
+of its own with noise of its own, counted like any other.
 """
 
 from __future__ import annotations
@@ -9,19 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-import numpy as np
-
 from privfin.config import RunConfig
 from privfin.crypto.envelope import sign_envelope
 from privfin.crypto.keys import Roster, SiteIdentity
 from privfin.errors import BudgetError, ProtocolError
-from privfin.federation.aggregation import Aggregation
 from privfin.federation.global_model import GlobalModel
-from privfin.federation.local_training import LocalTrainer
 from privfin.federation.messages import RunIdentity, Task
 from privfin.federation.plan import TrainingPlan
 from privfin.federation.protection import UpdateProtection
-from privfin.randomness import RandomStream
+from privfin.federation.round_work import RoundWork
+from privfin.privacy.policy import Policy
 
 _LARGEST_ATTEMPT = 2**31
 
@@ -48,10 +48,15 @@ class Site:
         config: the run's configuration.
         plan: the run's plan.
         state: the global model to start from.
-        trainer: trains on this site's patients.
+        work: what this site computes in a round, and does with the sum.
         journal: where spending is written down before it happens.
-        rounding: gives the random stream for the stochastic rounding of a round.
         on_applied: called with the global model after each round's sum was applied.
+        policy: this site's own policy, which it obeys whatever plan or task arrives; None where
+            the data holder has no home.
+        with_ledger: whether a ledger counts the run.
+
+    Raises:
+        PolicyError: configuration or plan break a rule.
     """
 
     def __init__(
@@ -63,27 +68,31 @@ class Site:
         config: RunConfig,
         plan: TrainingPlan,
         state: GlobalModel,
-        trainer: LocalTrainer,
+        work: RoundWork,
         journal: Journal,
-        rounding: Callable[[int], RandomStream],
         on_applied: Callable[[GlobalModel], None] | None = None,
+        policy: Policy | None = None,
+        with_ledger: bool = False,
     ) -> None:
+        if policy is not None:
+            policy.check(config, sites=len(roster), with_ledger=with_ledger)
+            policy.check_plan(plan)
+        self._policy = policy
         self.name = identity.name
         self._identity = identity
         self._roster = roster
         self._run = run
         self._plan = plan
         self._state = state
-        self._trainer = trainer
+        self._work = work
         self._journal = journal
-        self._rounding = rounding
         self._on_applied = on_applied
         self._reproducible = config.privacy.reproducible
         self._private = config.privacy.is_private
         self._protection = UpdateProtection(config.crypto, identity, roster, run)
-        self._aggregation = Aggregation(config, plan, identity.name)
-        self._trained = plan.trained_mask(plan.site(self.name).modalities, config.model.imputer)
         self._waiting_for: int | None = None
+        self._attempt = 0
+        self._cohort: tuple[str, ...] = ()
         self._is_halted = False
 
     def handle(self, task: Task) -> bytes:
@@ -95,10 +104,7 @@ class Site:
         """
         if self._is_halted:
             raise ProtocolError(self._halted())
-        if tuple(task.cohort) != tuple(self._roster):
-            raise ProtocolError(
-                f"site '{self.name}' was asked to join a cohort that is not its roster"
-            )
+        self._check_cohort(task)
         if task.kind == "make-key":
             key_parts = self._protection.make_key()
             return self._sign("key", task, key_parts, key_id="")
@@ -116,9 +122,37 @@ class Site:
         self._apply(task)
         return self._sign("finished", task, [])
 
+    def _check_cohort(self, task: Task) -> None:
+        """Refuse any cohort but the roster; for joint steps, any that is too small.
+
+        Raises:
+            ProtocolError: it is.
+            PolicyError: it is smaller than the site's policy allows.
+        """
+        everyone, cohort = tuple(self._roster), tuple(task.cohort)
+        if self._policy is not None:
+            self._policy.check_cohort(len(cohort))
+        shared = self._plan.shared
+        if shared is not None and task.kind in ("update", "finish"):
+            # In the order of the roster, so that a cohort has one spelling.
+            is_part = cohort == tuple(name for name in everyone if name in cohort)
+            if is_part and self.name in cohort and len(cohort) >= shared.smallest_cohort:
+                return
+        elif cohort == everyone:
+            return
+        raise ProtocolError(
+            f"site '{self.name}' was asked to join a cohort that is not its roster"
+            + ("" if shared is None else f", or fewer than {shared.smallest_cohort} of it")
+        )
+
     def _update(self, task: Task) -> bytes:
         done = self._state.round if self._waiting_for is None else self._waiting_for
-        if task.round != done + 1:
+        is_repeated = (
+            self._plan.shared is not None
+            and task.round == self._waiting_for
+            and task.attempt > self._attempt
+        )
+        if task.round != done + 1 and not is_repeated:
             raise ProtocolError(
                 f"site '{self.name}' has trained round {done} and was asked for round {task.round}"
             )
@@ -129,18 +163,12 @@ class Site:
             )
         # Whatever can be refused is refused before budget is spent on it.
         self._protection.check_ready()
-        if self._waiting_for is not None:
+        if self._waiting_for is not None and not is_repeated:
             self._apply(task)
         self._spend(task)
-        steps = self._plan.site(self.name).local_steps
-        change = self._trainer.train(self._state.vector, task.round, steps)
-        # Exact zeros outside the trained segments, whatever floating point did.
-        change = np.where(self._trained, change, np.float32(0)).astype(np.float32)
-        update = self._aggregation.outgoing(self._state.vector, change)
-        parts = self._protection.protect(
-            update, task.round, task.attempt, task.cohort, self._rounding(task.round)
-        )
-        self._waiting_for = task.round
+        codes = self._work.codes(self._state.vector, task.round, len(task.cohort))
+        parts = self._protection.protect(codes, task.round, task.attempt, task.cohort)
+        self._waiting_for, self._attempt, self._cohort = task.round, task.attempt, task.cohort
         return self._sign("update", task, parts)
 
     def _spend(self, task: Task) -> None:
@@ -156,15 +184,14 @@ class Site:
 
     def _apply(self, task: Task) -> None:
         try:
-            summed = self._protection.reveal(
-                list(task.parts), self._plan.values, len(self._plan.sites)
-            )
+            total = self._protection.reveal(list(task.parts), self._plan.values)
+            step, divisors = self._work.incoming(total, len(self._cohort))
         except (ProtocolError, ValueError, RuntimeError) as error:
             # Answers to chosen ciphertexts would give away the key bit by bit, so there is one
             # answer, in one wording, and no second try.
             self._is_halted = True
             raise ProtocolError(self._halted()) from error
-        self._state.apply(*self._aggregation.incoming(summed))
+        self._state.apply(step, divisors)
         self._waiting_for = None
         if self._on_applied is not None:
             self._on_applied(self._state)

@@ -7,11 +7,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from privfin.config import RunConfig
+from privfin.federation.assumptions import assumptions
+from privfin.federation.guarantee import (
+    against_an_observer,
+    alternatives,
+    by_colluding_sites,
+    population,
+)
 from privfin.federation.plan import SitePlan, TrainingPlan
 from privfin.models.frozen import is_frozen
-from privfin.privacy.accounting import accountant_name, epsilon
+from privfin.privacy.accounting import accountant_name
+from privfin.privacy.composition import Spend, total_epsilon
 
 NOT_PRIVATE = "NOT PRIVATE"
+
+#: Format of ``privacy.json``.
+FORMAT = 2
 
 #: Sites that must train a segment before its sum hides the update of each of them.
 FEWEST_TRAINERS = 3
@@ -21,11 +32,11 @@ _NOT_COVERED = (
     "the number of patients of each site, which sampling rate and delta depend on, is public",
     "which modalities each site holds is public",
     "the held-out patients: loss, metrics and counts of them, by group too, are without noise",
-    "the choice of configuration: earlier runs and tuning on the same patients are not counted",
+    "the choice of configuration: tuning and earlier runs are in a ledger if any, not in epsilon",
     "how patients are divided into training, test and, when dealt, sites: uses all patients",
     "rounding: the proof is for real numbers, noise and sums are floating point",
     "a person whom the data list as several patients (Open-I: a report each, MedMNIST: an image)",
-    "a patient at several sites: the budgets of those sites add up; overlap is not checked",
+    "two records of one person under two names at one site: overlap within a site is not checked",
     "the manifest's fingerprints of the data and its counts of records: exact, without noise",
     "timing, file sizes and the number of rounds",
 )
@@ -55,8 +66,11 @@ def claim(config: RunConfig) -> str:
 def narrow_segments(plan: TrainingPlan) -> list[str]:
     """Segments that only one or two sites train, so that their sum shows a single update.
 
-    With one trainer the sum is its update; with two, each of them can subtract its own.
+    With one trainer the sum is its update; with two, each of them can subtract its own. With shared
+    noise there is none: the sum of every segment holds the noise of all sites.
     """
+    if plan.shared is not None:
+        return []
     return [s.name for s in plan.segments if 0 < s.trained_by < FEWEST_TRAINERS]
 
 
@@ -76,51 +90,54 @@ def privacy_statement(
         fine_tunings_started: likewise for fine-tuning after the last round.
     """
     tuned = fine_tunings_started or {}
+    steps = {
+        site.name: rounds_started.get(site.name, 0) * site.local_steps
+        + tuned.get(site.name, 0) * plan.fine_tune_steps
+        for site in plan.sites
+    }
+    is_private = claim(config) == "dp"
+    headline = population(config, plan, steps, is_private=is_private)
+    # Local: every site adds the full noise to its own training, so no observer sees more than that.
+    # Shared: up to the promised number of colluding sites the total noise is that of the plan.
+    guarantee = against_an_observer(
+        headline, alternatives(config, plan, steps), is_private=is_private
+    )
     encrypted = config.crypto.encryption == "bfv"
     readable = narrow_segments(plan)
     shown = f"; single updates of {', '.join(readable)} can be read off the sum" if readable else ""
     return {
-        "format": 1,
+        "format": FORMAT,
         "claim": claim(config),
         "unit": "patient",
         "adjacency": "add or remove one patient, with all of that patient's records",
-        "trust": "local: every site adds the full noise to its own training",
+        "trust": _trust(plan),
         "target": {"epsilon": config.privacy.epsilon, "delta": config.privacy.delta},
         "accountant": accountant_name(),
-        "sites": [
-            _site_statement(
-                config,
-                site,
-                rounds_started.get(site.name, 0) * site.local_steps
-                + tuned.get(site.name, 0) * plan.fine_tune_steps,
-            )
-            for site in plan.sites
-        ],
+        "population": headline,
+        "sites": [_site_statement(config, site, steps[site.name]) for site in plan.sites],
         **({"fine_tuning": _fine_tuning(plan)} if plan.fine_tune_steps else {}),
         "observers": {
-            "outsider": "sees the final model: at most the epsilon of each site",
-            "another site": (
-                f"sees the sum of every round{shown}: at most the epsilon of each site"
-            ),
-            "coordinator": (
-                "sees ciphertexts, signatures, sizes and times; holds no key and no model"
-                if encrypted
-                else "can read every update, because encryption is off: at most the epsilon "
-                "of each site"
-            ),
-            "coordinator with a site": (
-                "can decrypt sums; pairwise masks hide single updates unless all other sites "
-                f"take part too{shown}; at most the epsilon of each site in any case"
-                if encrypted
-                else "can read every update: at most the epsilon of each site"
-            ),
+            name: {"sees": sees, **guarantee}
+            for name, sees in (
+                _observers(shown, encrypted) if plan.shared is None else _joint_observers(plan)
+            ).items()
         },
+        **(
+            {"colluding_sites": by_colluding_sites(plan, steps)}
+            if plan.shared and is_private
+            else {}
+        ),
+        "assumptions": assumptions(config),
         "encryption": {
             "scheme": "BFV, N 8192, 128-bit security, pairwise masks" if encrypted else "none",
             "layout": config.crypto.layout if encrypted else None,
             "value_bits": config.crypto.value_bits,
         },
-        "aggregation": _AGGREGATION[config.training.aggregation],
+        "aggregation": (
+            _AGGREGATION[config.training.aggregation]
+            if plan.shared is None
+            else "every patient counts the same, whatever the site"
+        ),
         "segments": [
             {
                 "segment": s.name,
@@ -134,13 +151,66 @@ def privacy_statement(
     }
 
 
+def _trust(plan: TrainingPlan) -> str:
+    if plan.shared is None:
+        return "local: every site adds the full noise to its own training"
+    shared = plan.shared
+    return (
+        f"shared: the noise of {shared.sites} sites adds up inside the encrypted sum of every "
+        f"step; it suffices while at most {shared.collusion} of them reveal or leave out their "
+        "share. What one site sends has only one share: encryption and masks protect it, so the "
+        "guarantee also rests on them"
+    )
+
+
+def _joint_observers(plan: TrainingPlan) -> dict[str, str]:
+    """What each observer sees of joint steps."""
+    most = plan.shared.collusion if plan.shared else 0
+    found = {
+        "outsider": "sees the final model: at most the epsilon of the joint steps",
+        "coordinator": (
+            "sees ciphertexts, signatures, sizes and times; holds no key and no model. Could it "
+            "break the encryption, masks would still show it sums only"
+        ),
+    }
+    if most:
+        found["another site"] = (
+            "sees the sum of every step and knows its own share of the noise: the other sites' "
+            "shares suffice"
+        )
+    found[f"coordinator with up to {most} sites"] = (
+        "can decrypt sums and subtract these sites' contributions; masks hide those of the "
+        "others, whose shares suffice"
+    )
+    return found
+
+
+def _observers(shown: str, encrypted: bool) -> dict[str, str]:
+    """What each observer sees; ``shown`` names single updates that the sum does not hide."""
+    return {
+        "outsider": "sees the final model: at most the epsilon of each site",
+        "another site": f"sees the sum of every round{shown}: at most the epsilon of each site",
+        "coordinator": (
+            "sees ciphertexts, signatures, sizes and times; holds no key and no model"
+            if encrypted
+            else "can read every update, because encryption is off: at most the epsilon of each "
+            "site"
+        ),
+        "coordinator with a site": (
+            "can decrypt sums; pairwise masks hide single updates unless all other sites "
+            f"take part too{shown}; at most the epsilon of each site in any case"
+            if encrypted
+            else "can read every update: at most the epsilon of each site"
+        ),
+    }
+
+
 def _also_not_covered(config: RunConfig) -> list[str]:
     """What this configuration computes from patients without noise, beyond what every run does."""
     found = []
     if config.data.source == "mix":
         found.append(
-            "patients of different parts of a mix are taken to be different people; a person in "
-            "two parts counts as two patients, and epsilon holds for each of them alone"
+            "a person in two parts of a mix who is two patients of one site: counted there once"
         )
     if config.evaluation.choose_round == "validation":
         found.append(
@@ -177,16 +247,22 @@ def _frozen_encoders(config: RunConfig) -> list[str]:
     ]
 
 
+def _mechanism(site: SitePlan) -> str:
+    if site.shared is None:
+        return "DP-SGD, Poisson-subsampled Gaussian"
+    return "joint DP-SGD over all sites, Poisson-subsampled Skellam on integers (RDP)"
+
+
 def _site_statement(config: RunConfig, site: SitePlan, steps: int) -> dict[str, Any]:
     private = config.privacy.is_private
-    spent = epsilon([site.event(steps)], site.delta) if private else math.inf
+    spent = total_epsilon([Spend(((site.event(steps),),))], site.delta) if private else math.inf
     simulated = {"epsilon_simulated": spent} if private and config.privacy.reproducible else {}
     return {
         "site": site.name,
         "modalities": list(site.modalities),
         "unit": "patient",
         "adjacency": "add/remove",
-        "mechanism": "DP-SGD, Poisson-subsampled Gaussian" if private else "SGD without noise",
+        "mechanism": _mechanism(site) if private else "SGD without noise",
         "epsilon": spent if claim(config) == "dp" else math.inf,
         **simulated,
         "delta": site.delta,

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from privfin.config import RunConfig
-from privfin.errors import PrivfinError
+from privfin.errors import BudgetError, LedgerError, PolicyError, PrivfinError
+from privfin.federation.budget_gate import UNCOUNTED, open_gate
 from privfin.federation.local import TrainingObserver
 from privfin.federation.plan import TrainingPlan, make_plan
 from privfin.federation.prepare import PreparedData, check_declared, data_key, prepare
@@ -99,12 +100,15 @@ def run_sweep(
     *,
     observer: SweepObserver,
     should_stop: Callable[[], bool] = lambda: False,
+    no_ledger: bool = False,
 ) -> Outcome:
-    """Train what is left of a sweep, one run after the other.
+    """Train what is left of a sweep, one run after the other, each with a reservation of its own.
 
-    A run that fails is reported, and the others go on.
+    A run that fails is reported, and the others go on; one that the budget or the policy refuses
+    ends the sweep.
 
     Raises:
+        BudgetError, LedgerError, PolicyError: see :func:`open_gate`.
         ConfigError, UserInputError: see :func:`check_same_sweep`; also when the data of the very
             first run cannot be prepared, before anything is written.
     """
@@ -115,7 +119,11 @@ def run_sweep(
     observer.sweep_started(len(left), len(combinations))
     source = _DataSource(observer)
     if left and not folder.exists():
-        source.get(sweep.config(left[0]))  # whatever is wrong with the data shows here
+        # Whatever is wrong with budget or data shows here.
+        with open_gate(sweep.config(left[0]), kind="sweep", no_ledger=no_ledger) as gate:
+            gate.reserve()
+            source.get(sweep.config(left[0]))
+            gate.give_back("only to look at the data")
     with clear_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(folder):
@@ -128,7 +136,12 @@ def run_sweep(
             outcome.states[one.name] = "interrupted"
             write_state(sweep, folder, outcome)
             try:
-                state = _run_one(sweep, folder, one, source, observer, should_stop)
+                state = _run_one(sweep, folder, one, source, observer, should_stop, no_ledger)
+            except (BudgetError, LedgerError, PolicyError) as error:
+                outcome.states[one.name] = "failed"
+                outcome.reasons[one.name] = type(error).__name__
+                write_state(sweep, folder, outcome)
+                raise
             except Exception as error:
                 if os.environ.get("PRIVFIN_DEBUG") == "1":
                     raise
@@ -199,20 +212,30 @@ def _run_one(
     source: _DataSource,
     observer: SweepObserver,
     should_stop: Callable[[], bool],
+    no_ledger: bool,
 ) -> State:
     path = folder / one.name
     config = sweep.config(one)
     run = _existing(path, config)
-    data = source.get(config)
-    plan = make_plan(config, data.declarations)
-    if run is None:
-        run = start_run(path, config, plan, data)
-    else:
-        check_same_data(run, data)
-        check_same_plan(run, plan)
-    saved = run.last_checkpoint()
-    observer.run_started(one, plan, saved.round if saved else 0)
-    result = complete_run(run, config, data, observer=observer, should_stop=should_stop)
+    run_id = None if run is None else run.run_id
+    with open_gate(config, kind="sweep", no_ledger=no_ledger, run_id=run_id) as gate:
+        if run is None:
+            gate.reserve()
+        else:
+            gate.go_on(run.manifest.get("ledger", UNCOUNTED))
+        data = source.get(config)
+        plan = make_plan(config, data.declarations)
+        gate.specify(plan, data.patient_ids)
+        if run is None:
+            run = start_run(path, config, plan, data, gate)
+        else:
+            check_same_data(run, data)
+            check_same_plan(run, plan)
+        saved = run.last_checkpoint()
+        observer.run_started(one, plan, saved.round if saved else 0)
+        result = complete_run(
+            run, config, data, observer=observer, should_stop=should_stop, gate=gate
+        )
     return "interrupted" if result is None else "finished"
 
 

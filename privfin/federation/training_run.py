@@ -13,7 +13,9 @@ from privfin.config import RunConfig
 from privfin.errors import ConfigError, PrivfinError
 from privfin.evaluation.cells import CellResult
 from privfin.evaluation.groups import Groups
+from privfin.evaluation.released import released
 from privfin.federation.assessment import assess, assess_groups
+from privfin.federation.budget_gate import UNCOUNTED, BudgetGate
 from privfin.federation.choosing import ChosenRound, choose_round
 from privfin.federation.fine_tuning import fine_tune, fine_tuned_results
 from privfin.federation.local import Outcome, SilentObserver, TrainingObserver, train_locally
@@ -56,14 +58,23 @@ def public_notices(notices: Sequence[str]) -> list[str]:
     return kept
 
 
-def start_run(path: Path, config: RunConfig, plan: TrainingPlan, data: PreparedData) -> Run:
-    """Make the run directory with its manifest. Raises UserInputError if it exists."""
+def start_run(
+    path: Path,
+    config: RunConfig,
+    plan: TrainingPlan,
+    data: PreparedData,
+    gate: BudgetGate | None = None,
+) -> Run:
+    """Make the run directory with its manifest. Raises UserInputError if it exists.
+
+    Without a ``gate`` the run is marked as one that no ledger counts.
+    """
     content = config.model_dump(mode="json")
     # Where patients' and public records lie is nobody else's business. Paths of frozen weights
     # stay, because predict looks for them there.
     content["data"]["root"] = content["model"]["retrieval"]["root"] = None
     manifest = {
-        "run_id": secrets.token_hex(16),
+        "run_id": secrets.token_hex(16) if gate is None else gate.run_id,
         "claim": claim(config),
         "config": content,
         "config_sha256": config.digest(),
@@ -72,6 +83,7 @@ def start_run(path: Path, config: RunConfig, plan: TrainingPlan, data: PreparedD
             {"site": s.name, "modalities": list(s.modalities), "patients": s.patients}
             for s in plan.sites
         ],
+        "ledger": dict(UNCOUNTED) if gate is None else gate.block(),
         "plan": plan_figures(plan),
         "data_sha256": fingerprints(data),
         "weights_sha256": encoder_digests(config),
@@ -143,8 +155,12 @@ def complete_run(
     *,
     observer: TrainingObserver | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    gate: BudgetGate | None = None,
 ) -> Result | None:
     """Train what is left of a run and write its results.
+
+    With a ``gate`` every round is written into the ledger before it starts, and what was not
+    started is given back when the run has finished.
 
     Returns:
         The result, or None if ``should_stop`` ended training early; the run can be resumed.
@@ -154,7 +170,9 @@ def complete_run(
     with run.lock():
         if run.attempts():
             run.record("resumed")
-        outcome = train_locally(config, plan, data, run, observer=observer, should_stop=should_stop)
+        outcome = train_locally(
+            config, plan, data, run, observer=observer, should_stop=should_stop, gate=gate
+        )
         watcher = observer or SilentObserver()
         is_done = outcome.is_complete
         chosen = None
@@ -162,10 +180,16 @@ def complete_run(
             chosen = choose_round(config, plan, data, data.validation, run, outcome.rounds, watcher)
             outcome = replace(outcome, vector=chosen.vector)
         if is_done and plan.fine_tune_steps:
+            if gate is not None:
+                most = max(run.spent_rounds().values(), default=0)
+                gate.start(plan.spend(dict.fromkeys(plan.cohort, most), fine_tunings=1))
             is_done = fine_tune(
                 config, plan, data, run, outcome.vector, observer=watcher, should_stop=should_stop
             )
-        return _finish(run, config, data, plan, outcome, is_done, chosen, watcher)
+        result = _finish(run, config, data, plan, outcome, is_done, chosen, watcher, gate)
+        if result is not None and gate is not None:
+            gate.settle()
+        return result
 
 
 def _finish(
@@ -177,12 +201,14 @@ def _finish(
     is_done: bool,
     chosen: ChosenRound | None,
     observer: TrainingObserver,
+    gate: BudgetGate | None,
 ) -> Result | None:
     started, tuned = run.spent_rounds(), run.fine_tunings()
     if config.privacy.reproducible:  # what is repeated releases the same numbers again
         started = dict.fromkeys(plan.cohort, outcome.rounds)
         tuned = dict.fromkeys(tuned, 1)
     statement = privacy_statement(config, plan, started, tuned)
+    statement["ledger"] = dict(UNCOUNTED) if gate is None else gate.block()
     write_json(run.path / "privacy.json", statement)
     if not is_done:
         run.record("interrupted", round=outcome.rounds)
@@ -191,8 +217,15 @@ def _finish(
     model.use_public(data.public)
     assign(model, outcome.vector)
     asked = (plan.label_names, config.evaluation, config.training.seed)
-    results = assess(model, data.test, *asked, progress=observer.stage)
-    groups = assess_groups(model, data.test, *asked, progress=observer.stage)
+    allowed = config.evaluation.metrics
+    results = released(assess(model, data.test, *asked, progress=observer.stage), allowed)
+    groups: Groups = {}
+    if "groups" in allowed:
+        groups = assess_groups(model, data.test, *asked, progress=observer.stage)
+        groups = {
+            by: {n: replace(g, cells=released(g.cells, allowed)) for n, g in of_kind.items()}
+            for by, of_kind in groups.items()
+        }
     metrics = _metrics(config, outcome.rounds, results, groups)
     if chosen is not None:
         metrics["chosen_by"] = chosen.describe(outcome.rounds)

@@ -23,6 +23,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from privfin.errors import ConfigError
+from privfin.files import cache_folder
 
 #: Bytes on disk that the cache may take: 2 GB, about 170,000 features of 2,048 numbers.
 LIMIT = 2 * 10**9
@@ -130,11 +131,8 @@ def default_cache() -> FeatureCache | None:
 
     The features lie in its subfolder ``features``.
     """
-    given = os.environ.get("PRIVFIN_CACHE")
-    if given is not None and not given.strip():
-        return None
-    base = Path(given).expanduser() if given else Path.home() / ".cache" / "privfin"
-    return FeatureCache(base / "features")
+    base = cache_folder()
+    return None if base is None else FeatureCache(base / "features")
 
 
 def entry_key(parts: Sequence[bytes]) -> str:

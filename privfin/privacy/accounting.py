@@ -23,11 +23,14 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from dp_accounting import dp_event, rdp
 from dp_accounting.pld import PLDAccountant, privacy_loss_distribution
 from dp_accounting.privacy_accountant import NeighboringRelation
 
 from privfin.errors import PlanError
+
+FloatArray = npt.NDArray[np.float64]
 
 # Below this δ the rounding of the Fourier transforms is no longer small beside δ.
 SMALLEST_DELTA = 1e-12
@@ -182,6 +185,30 @@ def epsilon_after(
             highest = max(highest, float(total.get_epsilon_for_delta(delta)))
         after[steps] = highest
     return [after[steps] for steps in steps_list]
+
+
+def delta_curve(events: Sequence[SubsampledGaussianEvent], epsilons: FloatArray) -> FloatArray:
+    """δ(ε) of all ``events`` together at several ε, on the grid that :func:`epsilon` uses.
+
+    Args:
+        events: what was run; may be empty.
+        epsilons: (points,) each >= 0.
+
+    Returns:
+        (points,) upper bounds on δ; all 1 when a step had no noise or protects nobody.
+    """
+    merged = _merge(events)
+    if not merged:
+        return np.zeros_like(epsilons)
+    if any(part.noise_multiplier == 0.0 for part in merged) or _largest_loss(merged) > (
+        _LARGEST_LOSS_ON_GRID
+    ):
+        return np.ones_like(epsilons)
+    interval = grid_interval(merged)
+    total = privacy_loss_distribution.identity(value_discretization_interval=interval)
+    for part in merged:
+        total = total.compose(_loss_distribution(part, interval))
+    return np.asarray(total.get_delta_for_epsilon(epsilons), dtype=np.float64)
 
 
 def epsilon_rdp(events: Sequence[SubsampledGaussianEvent], delta: float) -> float:

@@ -5,36 +5,25 @@ clips that record's gradient over all trained parameters to norm C, adds N(0, (s
 sum, and divides by the fixed expected batch size. Adding or removing one patient therefore moves
 the clipped sum by at most C, whatever the patient's number of records.
 
-A record may come in K augmented copies. Its gradient is then the mean over them, formed before
-clipping (De et al. 2022, arXiv:2204.13650, section 3.2), so the bound C stays as it is. Time and
-memory of a step grow K-fold; ``physical_batch`` counts rows, so memory stays bounded by it.
+Clipping, and what a record's augmented copies are for it, is in ``clipping.py``.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from opacus.grad_sample import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
 from privfin.errors import PrivfinError
+from privfin.privacy.clipping import PatientClipping, RecordLoss
 from privfin.privacy.noise import gaussian_noise
 from privfin.privacy.sampling import one_record_each, poisson_patients
 from privfin.randomness import RandomStream
-
-# Inputs need no gradient here, so torch tells on every step that the first layers' hooks fire on
-# outputs alone. That is what Opacus relies on, and tests compare every layer with a loop.
-warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
-
-#: Losses of the records at these positions, each of its own record only: (n,), or (n * K,) with
-#: K copies of a record one after the other.
-RecordLoss = Callable[[npt.NDArray[np.int64]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -120,14 +109,17 @@ class DpSgd:
         noise: RandomStream,
         sampling: RandomStream,
     ) -> None:
-        self._hooked = GradSampleModule(model, loss_reduction="sum")
-        self._hooked.train()
-        self._record_loss = record_loss
         self._patients = patients
         self._settings = settings
         self._sampling = sampling
-        trained = [p for p in model.parameters() if p.requires_grad]
-        self._optimizer = CryptographicNoiseOptimizer(make_optimizer(trained), settings, noise)
+        self._clipping = PatientClipping(
+            model,
+            record_loss,
+            lambda trained: CryptographicNoiseOptimizer(make_optimizer(trained), settings, noise),
+            physical_batch=settings.physical_batch,
+            copies=settings.copies,
+        )
+        self._optimizer = self._clipping.optimizer
 
     def step(self) -> None:
         """Sample, clip, add noise, update. A step without any patient adds noise all the same.
@@ -148,38 +140,10 @@ class DpSgd:
             )
 
     def clipped_sum(self, records: npt.NDArray[np.int64]) -> list[Tensor]:
-        """Sum over records of gradients clipped to norm C jointly over all parameters.
-
-        With several copies, a record's gradient is the mean over them, before it is clipped.
-
-        Returns one tensor a trained parameter. This is the quantity whose sensitivity is C: it
-        is private, and only :meth:`step`, which adds the noise, may let it out.
-        """
-        self._optimizer.zero_grad(set_to_none=True)
-        for p in self._optimizer.params:
-            p.summed_grad = torch.zeros_like(p)
-        copies = self._settings.copies
-        size = max(1, self._settings.physical_batch // copies)
-        for start in range(0, len(records), size):
-            some = records[start : start + size]
-            losses = self._record_loss(some)
-            if losses.shape != (len(some) * copies,):
-                # Rows of one record taken for two would each be clipped, and move the sum by 2 C.
-                raise ValueError(f"{len(some)} records must have {copies} losses each")
-            losses.sum().backward()  # type: ignore[no-untyped-call]
-            if copies > 1:
-                self._average_copies(len(some))
-            self._optimizer.clip_and_accumulate()
-            for p in self._optimizer.params:
-                p.grad, p.grad_sample = None, None
-        return [p.summed_grad for p in self._optimizer.params]
-
-    def _average_copies(self, records: int) -> None:
-        """Replace the gradients of a record's rows by their mean, for every record."""
-        for p in self._optimizer.params:
-            rows = p.grad_sample
-            p.grad_sample = rows.view(records, self._settings.copies, *p.shape).mean(dim=1)
+        """See :meth:`PatientClipping.clipped_sum`; only :meth:`step`, which adds noise, may let
+        it out."""
+        return self._clipping.clipped_sum(records)
 
     def close(self) -> None:
         """Detach the hooks from the model."""
-        self._hooked.remove_hooks()
+        self._clipping.close()

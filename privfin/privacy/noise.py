@@ -28,10 +28,11 @@ from privfin.randomness import RandomStream
 
 FloatArray = npt.NDArray[np.float64]
 
-# Small enough for the working arrays to stay in a core's cache, and below the length at which
-# torch would split one call over several threads.
-_PAIRS_PER_CHUNK = 2**14
+# Small enough for the working arrays to stay in a core's cache, large enough for the calls to cost
+# little beside the work, and not above the length at which torch splits a call over threads.
+_PAIRS_PER_CHUNK = 2**15
 _DRAWS_PER_VALUE = 4
+_UNUSED_BITS = np.uint64(12)
 _EXPONENT_OF_ONE = np.uint64(0x3FF0000000000000)
 
 
@@ -77,31 +78,50 @@ def _in_chunks(stream: RandomStream, count: int, draws: int) -> FloatArray:
     values = np.empty(count, dtype=np.float64)
     # One group of ``draws`` pairs gives two values: one from the cosines, one from the sines.
     per_chunk = 2 * (_PAIRS_PER_CHUNK // draws)
+    most = draws * ((min(count, per_chunk) + 1) // 2)
+    # One workspace for all chunks: fresh memory for each would cost a tenth of the whole.
+    words, spare = np.empty(2 * most, dtype=np.uint64), np.empty(most, dtype=np.float64)
     for start in range(0, count, per_chunk):
         wanted = values[start : start + per_chunk]
         half = (wanted.size + 1) // 2
-        cosines, sines = _box_muller(stream, draws * half)
-        scale = 1.0 / math.sqrt(draws)
-        wanted[:half] = cosines.reshape(draws, half).sum(axis=0) * scale
-        wanted[half:] = sines.reshape(draws, half).sum(axis=0)[: wanted.size - half] * scale
+        pairs = draws * half
+        stream.fill(words[: 2 * pairs])
+        cosines, sines = _box_muller(words[: 2 * pairs], spare[:pairs], 1.0 / draws)
+        np.add.reduce(cosines.reshape(draws, half), axis=0, out=wanted[:half])
+        left = wanted.size - half
+        np.add.reduce(sines.reshape(draws, half)[:, :left], axis=0, out=wanted[half:])
     return values
 
 
-def _box_muller(stream: RandomStream, pairs: int) -> tuple[FloatArray, FloatArray]:
-    """Two arrays of ``pairs`` standard normals, all independent."""
-    unit = _unit_interval(stream, 2 * pairs)
-    # torch computes these three functions in float64 about twice as fast as numpy.
-    radius = np.sqrt(torch.log(torch.from_numpy(unit[:pairs])).mul_(-2.0).numpy())
-    angle = torch.from_numpy(unit[pairs:]).mul_(2.0 * math.pi)
-    return radius * torch.cos(angle).numpy(), radius * torch.sin(angle).numpy()
+def _box_muller(
+    words: npt.NDArray[np.uint64], spare: FloatArray, variance: float
+) -> tuple[FloatArray, FloatArray]:
+    """Independent normal values of a variance, from random words, in place.
 
+    Args:
+        words: random, (2 * pairs,): the first half makes radii, the second angles. Overwritten.
+        spare: room for the cosines, (pairs,). Overwritten.
+        variance: of every value; a power of two, so that scaling rounds nothing.
 
-def _unit_interval(stream: RandomStream, count: int) -> FloatArray:
-    """Numbers uniform on the 2^52 multiples of 2^-52 in (0, 1]: zero has no logarithm."""
-    bits = stream.uint64(count)
+    Returns:
+        ``pairs`` values from the cosines (in ``spare``) and as many from the sines (in ``words``).
+    """
     # 52 random bits behind the exponent of 1.0 make a number in [1, 2) without a conversion.
-    np.right_shift(bits, np.uint64(12), out=bits)
-    np.bitwise_or(bits, _EXPONENT_OF_ONE, out=bits)
-    unit: FloatArray = bits.view(np.float64)
-    np.subtract(2.0, unit, out=unit)
-    return unit
+    np.right_shift(words, _UNUSED_BITS, out=words)
+    np.bitwise_or(words, _EXPONENT_OF_ONE, out=words)
+    unit: FloatArray = words.view(np.float64)
+    radius, angle = unit[: spare.size], unit[spare.size :]
+    # Uniform on the 2^52 multiples of 2^-52 in (0, 1]: zero has no logarithm.
+    np.subtract(2.0, radius, out=radius)
+    # torch computes logarithm, cosine and sine in float64 about twice as fast as numpy.
+    torch.log_(torch.from_numpy(radius))
+    np.multiply(radius, -2.0 * variance, out=radius)
+    np.sqrt(radius, out=radius)
+    # Angles in [2 pi, 4 pi) serve as well as those in [0, 2 pi).
+    np.multiply(angle, 2.0 * math.pi, out=angle)
+    turned = torch.from_numpy(angle)
+    torch.cos(turned, out=torch.from_numpy(spare))
+    torch.sin_(turned)
+    np.multiply(spare, radius, out=spare)
+    np.multiply(angle, radius, out=angle)
+    return spare, angle

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from privfin.errors import PrivfinError
-from privfin.privacy.dpsgd import RecordLoss
+from privfin.privacy.clipping import RecordLoss
 from privfin.privacy.sampling import one_record_each, poisson_patients
 from privfin.randomness import RandomStream
 

@@ -59,12 +59,15 @@ SIZES += ["--set", "federation.sites=10", "--set", "crypto.value_bits=16"]
         (["train", "nowhere.toml"], "cannot read nowhere.toml: No such file"),
         (["train", "."], "cannot read"),
         (
-            ["train", "--set", "data.source=manifest", "--data-root", "empty"],
+            ["train", "--no-ledger", "--set", "data.source=manifest", "--data-root", "empty"],
             "data.labels is empty",
         ),
         (["train", "--set", "data.source=covid-cxr"], "--data-root"),
         (["train", "--set", "data.source=covid-cxr", "--dry-run"], "patients = N"),
-        (["train", "--set", "data.source=covid-cxr", "--data-root", "empty"], "metadata.csv"),
+        (
+            ["train", "--no-ledger", "--set", "data.source=covid-cxr", "--data-root", "empty"],
+            "metadata.csv",
+        ),
         (["train", "--resume"], "--resume needs --out"),
         (["train", "--resume", "--out", "nowhere"], "not a run directory"),
         (["train", "--resume", "--out", "empty"], "not a run directory"),
@@ -149,7 +152,7 @@ def test_bad_manifests(
     refused: Refused, hospitals: Hospitals, change: Any, expected: list[str]
 ) -> None:
     config = hospitals(change)
-    line = refused("train", config, "--data-root", "data", "--out", "run")
+    line = refused("train", "--no-ledger", config, "--data-root", "data", "--out", "run")
     for word in expected:
         assert word in line
 
@@ -157,9 +160,11 @@ def test_bad_manifests(
 def test_a_manifest_that_is_not_there(refused: Refused, hospitals: Hospitals, folder: Path) -> None:
     config = hospitals()
     (folder / "data" / "manifest.csv").unlink()
-    assert "manifest.csv does not exist" in refused("train", config, "--data-root", "data")
+    assert "manifest.csv does not exist" in refused(
+        "train", "--no-ledger", config, "--data-root", "data"
+    )
     assert "--data-root" in refused("train", config)
-    assert "does not exist" in refused("train", config, "--data-root", "elsewhere")
+    assert "does not exist" in refused("train", "--no-ledger", config, "--data-root", "elsewhere")
 
 
 def test_an_image_that_cannot_be_decoded_is_named(
@@ -167,7 +172,7 @@ def test_an_image_that_cannot_be_decoded_is_named(
 ) -> None:
     config = hospitals()
     (folder / "data" / "images" / "007.png").write_bytes(b"not a picture")
-    line = refused("train", config, "--data-root", "data", "--out", "run")
+    line = refused("train", "--no-ledger", config, "--data-root", "data", "--out", "run")
     assert "007.png cannot be decoded" in line
     assert "row 8" in line
     assert "--skip-bad" in line
@@ -178,7 +183,7 @@ def test_skip_bad_leaves_the_image_out_and_says_so(
 ) -> None:
     config = hospitals()
     (folder / "data" / "images" / "007.png").write_bytes(b"not a picture")
-    words = ["train", config, "--data-root", "data", "--skip-bad", "--rounds", "1"]
+    words = ["train", "--no-ledger", config, "--data-root", "data", "--skip-bad", "--rounds", "1"]
     said = privfin(*words, "--out", "run")
     assert said.code == 0, said.err
     assert "note: skipped manifest.csv row 8" in said.out
@@ -199,7 +204,16 @@ def test_covid_folder_without_its_images(refused: Refused, folder: Path) -> None
     (root / "metadata.csv").write_text(
         f"patientid,view,modality,location,filename,clinical_notes,finding\n{rows}"
     )
-    words = ["train", "--set", "data.source=covid-cxr", "--data-root", "covid", "--sites", "3"]
+    words = [
+        "train",
+        "--no-ledger",
+        "--set",
+        "data.source=covid-cxr",
+        "--data-root",
+        "covid",
+        "--sites",
+        "3",
+    ]
     line = refused(*words, "--set", "training.batch_size=8")
     assert re.search(r"metadata\.csv row \d+ .*a\d+\.png", line)
     assert "does not exist" in line
@@ -319,7 +333,10 @@ def test_resume_on_other_data(refused: Refused, hospitals: Hospitals, privfin: A
             "train_locally",
             lambda *a, **o: real(*a, **{**o, "should_stop": lambda: True}),
         )
-        assert privfin("train", config, "--data-root", "data", "--out", "run").code == 130
+        assert (
+            privfin("train", "--no-ledger", config, "--data-root", "data", "--out", "run").code
+            == 130
+        )
     hospitals(_set(3, sick=0))
     line = refused("train", "--resume", "--out", "run", "--data-root", "data")
     assert "the records of 'held-out'" in line

@@ -99,7 +99,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     config.write_text({3: THREE, 4: FOUR}[request.param], encoding="utf-8")
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        words = ["train", config, "--data-root", root / "data", "--epsilon", "4"]
+        words = ["train", "--no-ledger", config, "--data-root", root / "data", "--epsilon", "4"]
         code = run([str(word) for word in [*words, "--out", root / "run"]])
     assert code == 0, err.getvalue()
     return Trained(root / "run", out.getvalue(), NAMES[request.param])

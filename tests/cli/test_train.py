@@ -130,7 +130,9 @@ def test_epsilon_is_never_shown_below_what_it_is() -> None:
 def test_a_hospital_trains_on_its_own_files(privfin: Call, hospitals: Call, folder: Path) -> None:
     config = hospitals(lambda rows: rows.append({**rows[4], "text": "a second study"}))
     root = folder / "data"  # a whole path, which must not get into the run
-    said = privfin("train", config, "--data-root", root, "--epsilon", "4", "--out", "run")
+    said = privfin(
+        "train", "--no-ledger", config, "--data-root", root, "--epsilon", "4", "--out", "run"
+    )
     assert said.code == 0, said.err
     assert said.err == ""
     for cell in ("both", "image only", "text only"):
@@ -150,7 +152,9 @@ def test_a_hospital_trains_on_its_own_files(privfin: Call, hospitals: Call, fold
 
 def test_a_random_split_is_used_when_no_column_gives_one(privfin: Call, hospitals: Call) -> None:
     config = hospitals(split=False)
-    said = privfin("train", config, "--data-root", "data", "--rounds", "1", "--out", "run")
+    said = privfin(
+        "train", "--no-ledger", config, "--data-root", "data", "--rounds", "1", "--out", "run"
+    )
     assert said.code == 0, said.err
 
 
@@ -266,5 +270,5 @@ def test_predict_refuses_a_modality_the_run_does_not_have(
         "[federation]\nsites = 2\n[training]\nbatch_size = 8\nrounds = 1\nlocal_steps = 1\n"
         "[evaluation]\nbootstrap = 0\n"
     )
-    assert privfin("train", "text.toml", "--out", "run").code == 0
+    assert privfin("train", "--no-ledger", "text.toml", "--out", "run").code == 0
     assert "without a modality of kind 'image'" in refused("predict", "run", "--image", picture)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import statistics
@@ -151,6 +152,19 @@ def test_refusals(make_run: Any, tmp_path: Path) -> None:
         compare_runs(runs, cell="image-only")
     (b / "privacy.json").write_text('{"sites": []}')
     with pytest.raises(UserInputError, match="damaged"):
+        load_finished([a, b])
+
+
+def test_the_headline_epsilon_of_a_run_is_compared(make_run: Any) -> None:
+    """Format 1 had epsilons of sites only; a format that is not known is refused."""
+    a, b = make_run("a"), make_run("b")
+    first = json.loads((a / "privacy.json").read_text())["sites"][0]["epsilon"]
+    assert load_finished([a, b])[0].epsilon == float(first)
+    content = {"format": 2, "sites": [{"epsilon": 3.0}], "population": {"epsilon": "inf"}}
+    (a / "privacy.json").write_text(json.dumps(content))
+    assert load_finished([a, b])[0].epsilon == math.inf
+    (a / "privacy.json").write_text(json.dumps({**content, "format": 3}))
+    with pytest.raises(UserInputError, match="format 3, expected at most 2"):
         load_finished([a, b])
 
 

@@ -22,6 +22,7 @@ from privfin.federation.local_training import LocalTrainer
 from privfin.federation.messages import RunIdentity, Task
 from privfin.federation.plan import TrainingPlan, make_plan
 from privfin.federation.prepare import PreparedData
+from privfin.federation.round_work import LocalRound
 from privfin.federation.site import Site
 from privfin.models.segments import Vector, flatten, initial_model
 
@@ -142,9 +143,14 @@ class Federation:
                 config=config,
                 plan=self.plan,
                 state=self.states[name],
-                trainer=SpyTrainer(inner, self.changes[name]),  # type: ignore[arg-type]
+                work=LocalRound(
+                    config,
+                    self.plan,
+                    name,
+                    SpyTrainer(inner, self.changes[name]),
+                    lambda number, source=streams: source("rounding", number),  # type: ignore[misc]
+                ),
                 journal=self.journal,
-                rounding=lambda number, source=streams: source("rounding", number),
                 on_applied=lambda state, kept=self.applied[name]: kept.append(state.vector.copy()),
             )
         self.transport = RecordingTransport(self.sites)

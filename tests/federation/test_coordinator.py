@@ -76,6 +76,7 @@ def test_constructor_takes_only_public_things() -> None:
         "encryption": Literal["bfv", "none"],
         "layout": str,
         "values": int,
+        "smallest_cohort": int | None,
     }
 
 

@@ -71,9 +71,9 @@ def test_the_statement_lists_what_it_does_not_cover(finished_runs: Runs) -> None
 def test_observers_are_told_the_truth_about_encryption(finished_runs: Runs) -> None:
     encrypted = finished_runs("dp").json("privacy.json")
     plain = finished_runs("json").json("privacy.json")
-    assert "holds no key" in encrypted["observers"]["coordinator"]
+    assert "holds no key" in encrypted["observers"]["coordinator"]["sees"]
     assert "BFV" in encrypted["encryption"]["scheme"]
-    assert "can read every update" in plain["observers"]["coordinator"]
+    assert "can read every update" in plain["observers"]["coordinator"]["sees"]
     assert plain["encryption"] == {"scheme": "none", "layout": None, "value_bits": 16}
     assert "encryption is off" in finished_runs("json").err
 

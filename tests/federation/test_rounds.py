@@ -161,7 +161,7 @@ def test_masks_differ_between_rounds_and_sites(federation: Federations) -> None:
     """The same update twice gives unrelated ciphertexts: the difference stays uniform."""
     one = federation()
     for site in one.sites.values():
-        site._trainer.inner.train = lambda start, number, steps: np.zeros_like(start)
+        site._work._trainer.inner.train = lambda start, number, steps: np.zeros_like(start)
     one.train()
     seen = []
     for site in one.cohort:

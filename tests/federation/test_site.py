@@ -239,7 +239,7 @@ def test_spends_before_it_trains(federation: Federations) -> None:
             seen.append(list(one.journal.started))
             raise RuntimeError("stopped in the middle of training")
 
-    one.sites["site-01"]._trainer.inner = Trainer()
+    one.sites["site-01"]._work._trainer.inner = Trainer()
     with pytest.raises(RuntimeError):
         send(one, "site-01", one.task("update", 1))
     assert seen == [[("site-01", 1, 1)]]

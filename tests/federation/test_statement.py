@@ -11,7 +11,8 @@ import pytest
 from safetensors import safe_open
 
 from privfin.config import load_config
-from privfin.errors import ConfigError
+from privfin.data.partition import refuse_shared
+from privfin.errors import ConfigError, DataError
 from privfin.federation.plan import TrainingPlan, declared_sites, make_plan
 from privfin.federation.statement import narrow_segments, privacy_statement
 from privfin.federation.training_run import check_same_plan, plan_figures
@@ -45,9 +46,9 @@ def test_segments_that_the_sum_does_not_hide_are_named(
     assert narrow_segments(plan) == narrow
     observers = privacy_statement(config, plan, {})["observers"]
     for name in narrow:
-        assert name in observers["another site"]
-        assert name in observers["coordinator with a site"]
-    assert ("read off" in observers["another site"]) == bool(narrow)
+        assert name in observers["another site"]["sees"]
+        assert name in observers["coordinator with a site"]["sees"]
+    assert ("read off" in observers["another site"]["sees"]) == bool(narrow)
 
 
 @pytest.mark.parametrize(
@@ -87,3 +88,82 @@ def test_the_model_file_carries_the_claim(tmp_path: Path) -> None:
     run.save_model(initial_model(config, len(plan.label_names)))
     with safe_open(run.path / "model.safetensors", "np") as stored:
         assert stored.metadata()["claim"] == "NOT PRIVATE: a test"
+
+
+def mixed(**options: Any) -> tuple[Any, TrainingPlan]:
+    """Two parts of made-up patients, dealt to ten sites."""
+    parts = [{"name": n, "source": "phantom", "patients": 1250} for n in ("a", "b")]
+    return planned(
+        data__source="mix",
+        data__part=parts,
+        data__labels=["effusion"],
+        federation__patients=2000,
+        **options,
+    )
+
+
+@pytest.mark.parametrize(("declared", "status"), [(False, "unknown"), (True, "declared")])
+def test_unless_people_are_apart_the_headline_adds_up_over_the_sites(
+    declared: bool, status: str
+) -> None:
+    config, plan = mixed(federation__disjoint=declared)
+    statement = privacy_statement(config, plan, dict.fromkeys(plan.cohort, plan.rounds))
+    whole = statement["population"]
+    assert whole["no_person_at_two_sites"] == status
+    assert whole["epsilon_at_one_site"] == max(s["epsilon"] for s in statement["sites"])
+    assert whole["epsilon_at_every_site"] > 1.5 * whole["epsilon_at_one_site"]
+    expected = "epsilon_at_one_site" if declared else "epsilon_at_every_site"
+    assert whole["epsilon"] == whole[expected]
+    for observer in statement["observers"].values():
+        assert observer["epsilon"] == whole["epsilon"]
+    listed = {a["id"]: a["status"] for a in statement["assumptions"]}
+    assert listed["one-site-a-patient"] == status
+
+
+def test_patients_of_one_source_are_checked_to_be_apart() -> None:
+    config, plan = planned()
+    statement = privacy_statement(config, plan, dict.fromkeys(plan.cohort, plan.rounds))
+    whole = statement["population"]
+    assert whole["no_person_at_two_sites"] == "checked"
+    assert whole["epsilon"] == whole["epsilon_at_one_site"] < whole["epsilon_at_every_site"]
+    refuse_shared({"a": ["1", "2"], "b": ["3"]})
+    with pytest.raises(DataError, match="'a' and 'b'"):
+        refuse_shared({"a": ["1", "2"], "b": ["2"]})
+
+
+def test_without_a_guarantee_every_observer_is_promised_nothing() -> None:
+    for options in ({"privacy__reproducible": True}, {"privacy__epsilon": math.inf}):
+        config, plan = planned(**options)
+        statement = privacy_statement(config, plan, dict.fromkeys(plan.cohort, plan.rounds))
+        assert statement["population"]["epsilon"] == math.inf
+        for observer in statement["observers"].values():
+            assert observer["epsilon"] == observer["gdp"]["mu"] == math.inf
+            assert observer["best_accuracy"] == 1.0
+            assert all(p["true_positive_rate"] == 1.0 for p in observer["trade_off"])
+
+
+def test_shared_noise_is_stated_by_who_knows_which_shares() -> None:
+    config, plan = planned(privacy__trust="shared", privacy__collusion=1)
+    statement = privacy_statement(config, plan, dict.fromkeys(plan.cohort, plan.rounds))
+    table = statement["colluding_sites"]
+    assert [row["sites"] for row in table] == list(range(10))
+    assert [row["is_promised"] for row in table] == [True, True, *[False] * 8]
+    costs = [row["epsilon"] for row in table]
+    assert costs == sorted(costs)
+    assert costs[1] <= config.privacy.epsilon < costs[-1] == math.inf
+    observers = statement["observers"]
+    for observer in observers.values():
+        assert observer["epsilon"] == statement["population"]["epsilon"] == costs[0] == costs[1]
+        assert 0 < observer["gdp"]["mu"] < math.inf
+        assert 0.01 < observer["trade_off"][1]["true_positive_rate"] < 1.0
+
+
+def test_a_person_at_several_sites_costs_more_with_shared_noise() -> None:
+    found = []
+    for declared in (True, False):
+        config, plan = mixed(privacy__trust="shared", federation__disjoint=declared)
+        statement = privacy_statement(config, plan, dict.fromkeys(plan.cohort, plan.rounds))
+        whole = statement["population"]
+        assert whole["epsilon"] == whole[f"epsilon_at_{'one' if declared else 'every'}_site"]
+        found.append(whole["epsilon"])
+    assert found[0] <= config.privacy.epsilon < found[1]

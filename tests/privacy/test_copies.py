@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from privfin.config import RunConfig
 from privfin.models.multimodal import Batch, MultimodalModel
 from privfin.models.segments import initial_model
+from privfin.privacy.clipping import PatientClipping
 from privfin.privacy.dpsgd import DpSgd, DpSgdSettings
 from privfin.privacy.plain import PlainSgd
 from privfin.randomness import RandomStream
@@ -148,20 +149,20 @@ def test_one_record_moves_the_sum_by_at_most_the_clipping_norm(copies: int) -> N
     assert keeps_the_bound(copies)
 
 
-def clip_each_row(self: DpSgd, records: int) -> None:
+def clip_each_row(self: PatientClipping, records: int) -> None:
     """The mistake: K clipped rows of a record, which add up to K C."""
 
 
-def sum_of_copies(self: DpSgd, records: int) -> None:
+def sum_of_copies(self: PatientClipping, records: int) -> None:
     """Another one: copies of different records mixed up."""
-    copies = self._settings.copies
-    for p in self._optimizer.params:
+    copies = self._copies
+    for p in self.optimizer.params:
         p.grad_sample = p.grad_sample.view(copies, records, *p.shape).mean(dim=0)
 
 
 @pytest.mark.parametrize("broken", [clip_each_row, sum_of_copies])
 def test_copies_taken_for_records_are_caught(monkeypatch: pytest.MonkeyPatch, broken) -> None:
-    monkeypatch.setattr(DpSgd, "_average_copies", broken)
+    monkeypatch.setattr(PatientClipping, "_average_copies", broken)
     assert not equals_reference(4, 64)
     if broken is clip_each_row:
         assert not keeps_the_bound(4)

@@ -83,7 +83,23 @@ def shared_radius(stream: RandomStream, count: int) -> Values:
     return np.repeat(radius, 2) * np.cos(2 * np.pi * stream.uniform(count))
 
 
+def no_root(stream: RandomStream, count: int) -> Values:
+    """Box–Muller that forgot the square root of the radius."""
+    radius = -2 * np.log(1 - stream.uniform(count)) / math.sqrt(8)
+    return radius * np.cos(2 * np.pi * stream.uniform(count)) * math.sqrt(2)
+
+
+def one_draw_reused(stream: RandomStream, count: int) -> Values:
+    """A sum of four in which neighbours share one of their draws."""
+    draws = standard_normal(stream, 3 * count + 1)
+    own = draws[: 3 * count].reshape(3, count).sum(axis=0)
+    shared = np.repeat(standard_normal(stream, (count + 1) // 2), 2)[:count]
+    return (own + shared) / 2
+
+
 BROKEN = {
+    "no square root": no_root,
+    "one draw of four reused": one_draw_reused,
     "half the deviation": lambda stream, count: 0.5 * standard_normal(stream, count),
     "one per cent too little": lambda stream, count: 0.98 * standard_normal(stream, count),
     "sum of four not halved": lambda stream, count: 2.0 * gaussian_noise(stream, count),
@@ -120,6 +136,42 @@ def test_streams_are_independent(draw: Draw) -> None:
     assert np.unique(np.concatenate([a, b])).size == 2 * SAMPLES
 
 
+def dependence(streams: list[Values]) -> list[str]:
+    """Pairs of streams that are correlated, in values or in squares, in place or a chunk apart."""
+    count = streams[0].size
+    found = []
+    for i in range(len(streams)):
+        for j in range(i + 1, len(streams)):
+            for power in (1, 2):
+                for shift in (0, 1, noise._PAIRS_PER_CHUNK // 4):
+                    a, b = streams[i] ** power, np.roll(streams[j], shift) ** power
+                    if abs(np.corrcoef(a, b)[0, 1]) > SIGMAS / math.sqrt(count):
+                        found.append(f"{i} and {j}, power {power}, shift {shift}")
+    return found
+
+
+def test_sites_and_steps_are_independent() -> None:
+    """Streams as a run keys them, by site and step; and one stream cut into steps."""
+    cut = RandomStream.reproducible(5, "one")
+    streams = [
+        gaussian_noise(RandomStream.reproducible(5, site, "noise", step), 100_000)
+        for site in ("site-01", "site-02")
+        for step in (1, 2)
+    ] + [gaussian_noise(cut, 100_000) for _ in range(3)]
+    assert dependence(streams) == []
+
+
+def test_dependent_streams_are_caught() -> None:
+    a, b = (gaussian_noise(RandomStream.reproducible(5, x), 100_000) for x in "ab")
+    assert dependence([a, a])
+    assert dependence([a, -a])
+    assert dependence([a, np.roll(a, -1)])
+    assert dependence([a, b * np.sign(a) * np.sign(b)])
+    # A key that is used again by another site for one of the four draws.
+    c = gaussian_noise(RandomStream.reproducible(5, "c"), 100_000)
+    assert dependence([(a + math.sqrt(3) * b) / 2, (a + math.sqrt(3) * c) / 2])
+
+
 @pytest.mark.parametrize("draw", DRAWS)
 def test_system_streams_never_repeat(draw: Draw) -> None:
     first, second = draw(RandomStream.system(), 1000), draw(RandomStream.system(), 1000)
@@ -144,8 +196,8 @@ class Bits(RandomStream):
         super().__init__(bytes(32), reproducible=True)
         self.word = word
 
-    def uint64(self, count: int) -> npt.NDArray[np.uint64]:
-        return np.full(count, self.word, dtype=np.uint64)
+    def fill(self, words: npt.NDArray[np.uint64]) -> None:
+        words[:] = self.word
 
 
 @pytest.mark.parametrize("draw", DRAWS)
@@ -165,17 +217,19 @@ def test_sum_of_four_uses_four_pairs_a_value() -> None:
     class Counting(RandomStream):
         taken = 0
 
-        def uint64(self, count: int) -> npt.NDArray[np.uint64]:
-            Counting.taken += count
-            return super().uint64(count)
+        def fill(self, words: npt.NDArray[np.uint64]) -> None:
+            Counting.taken += words.size
+            super().fill(words)
 
     gaussian_noise(Counting(bytes(32), reproducible=True), 1000)
     # Eight uniforms a pair of values' four pairs: four uniforms a value.
     assert Counting.taken == 4 * 1000
     stream, again = RandomStream.reproducible(9), RandomStream.reproducible(9)
-    cosines, sines = noise._box_muller(stream, 4 * 5)
-    expected = np.concatenate([pairs.reshape(4, 5).sum(axis=0) / 2 for pairs in (cosines, sines)])
-    np.testing.assert_allclose(gaussian_noise(again, 10), expected, rtol=1e-12)
+    unit = 1.0 - (stream.uint64(40) >> np.uint64(12)).astype(np.float64) * 2.0**-52
+    radius, angle = np.sqrt(-2.0 * np.log(unit[:20])), -2.0 * np.pi * unit[20:]
+    pairs = [radius * np.cos(angle), radius * np.sin(angle)]
+    expected = np.concatenate([each.reshape(4, 5).sum(axis=0) / 2 for each in pairs])
+    np.testing.assert_allclose(gaussian_noise(again, 10), expected, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("draw", DRAWS)

@@ -1,0 +1,111 @@
+"""What a site sends in a round and does with the sum: some steps of its own, or one joint step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from privfin.config import RunConfig
+from privfin.crypto.quantize import Quantizer
+from privfin.federation.aggregation import Aggregation
+from privfin.federation.joint_training import JointSum
+from privfin.federation.plan import TrainingPlan
+from privfin.models.segments import Vector
+from privfin.randomness import RandomStream
+
+
+class RoundWork(Protocol):
+    """One site's work in a round, between the global model and the encryption."""
+
+    def codes(self, start: Vector, number: int, cohort: int) -> npt.NDArray[np.uint64]:
+        """What the site sends in round ``number``, from the parameters ``start``.
+
+        Returns:
+            (plan.values,) codes of ``crypto.value_bits`` bits.
+        """
+        ...
+
+    def incoming(
+        self, total: npt.NDArray[np.uint64], cohort: int
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+        """From the sum of a cohort's codes to what is applied, and its divisors."""
+        ...
+
+
+class Trainer(Protocol):
+    """Trains at one site; see ``LocalTrainer``."""
+
+    def train(self, start: Vector, round_number: int, steps: int) -> Vector:
+        """The change that ``steps`` steps from ``start`` make."""
+        ...
+
+
+class Contributor(Protocol):
+    """Makes contributions to joint steps; see ``JointTrainer``."""
+
+    def contribute(self, start: Vector, number: int, cohort: int) -> npt.NDArray[np.int64]:
+        """The integers of one step, noise share included."""
+        ...
+
+
+class LocalRound:
+    """``privacy.trust = "local"``: the change of some DP-SGD steps with the full noise.
+
+    Args:
+        config: the run's configuration.
+        plan: its plan.
+        site: the site's name.
+        trainer: trains on the site's patients.
+        rounding: gives the random stream for the stochastic rounding of a round.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        plan: TrainingPlan,
+        site: str,
+        trainer: Trainer,
+        rounding: Callable[[int], RandomStream],
+    ) -> None:
+        own = plan.site(site)
+        self._trainer = trainer
+        self._rounding = rounding
+        self._steps = own.local_steps
+        self._trained = plan.trained_mask(own.modalities, config.model.imputer)
+        self._aggregation = Aggregation(config, plan, site)
+        self._quantizer = Quantizer(config.crypto.update_bound, config.crypto.value_bits)
+
+    def codes(self, start: Vector, number: int, cohort: int) -> npt.NDArray[np.uint64]:
+        """See :class:`RoundWork`."""
+        change = self._trainer.train(start, number, self._steps)
+        # Exact zeros outside the trained segments, whatever floating point did.
+        change = np.where(self._trained, change, np.float32(0)).astype(np.float32)
+        update = self._aggregation.outgoing(start, change)
+        return self._quantizer.encode(update, self._rounding(number))
+
+    def incoming(
+        self, total: npt.NDArray[np.uint64], cohort: int
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+        """See :class:`RoundWork`."""
+        return self._aggregation.incoming(self._quantizer.decode_sum(total, cohort))
+
+
+class JointRound:
+    """``privacy.trust = "shared"``: one step's clipped gradients with a share of the noise."""
+
+    def __init__(self, trainer: Contributor, joint: JointSum) -> None:
+        self._trainer = trainer
+        self._joint = joint
+
+    def codes(self, start: Vector, number: int, cohort: int) -> npt.NDArray[np.uint64]:
+        """See :class:`RoundWork`."""
+        return self._joint.encode(self._trainer.contribute(start, number, cohort))
+
+    def incoming(
+        self, total: npt.NDArray[np.uint64], cohort: int
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+        """See :class:`RoundWork`."""
+        return self._joint.decode(total, cohort)
