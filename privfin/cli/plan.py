@@ -228,6 +228,7 @@ def _draw(curves: dict[int, list[tuple[float, float]]], path: Path) -> None:
     prepare_matplotlib()
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
 
     with mpl.rc_context(style()):
         figure = Figure(figsize=(6.4, 4.0), layout="constrained")
@@ -245,6 +246,8 @@ def _draw(curves: dict[int, list[tuple[float, float]]], path: Path) -> None:
         axes.set_yscale("log")
         ticks = sorted({p[0] for points in curves.values() for p in points})
         axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_xlabel("epsilon of the whole run")
         axes.set_ylabel("noise-to-signal of a round's step")
         axes.legend(frameon=False)
