@@ -325,3 +325,30 @@ def test_name_says_which_accountant() -> None:
 
 def test_no_gdp_accountant_is_offered() -> None:
     assert not [name for name in vars(accounting) if "gdp" in name.lower()]
+
+
+@pytest.mark.parametrize(
+    ("sigma", "rate", "steps", "delta"),
+    [
+        (1.0, 0.032, 620, 1e-5),
+        (1.2, 0.032, 1550, 1e-5),
+        (2.0, 0.128, 480, 1e-4),
+        (0.5, 0.032, 620, 1e-5),
+        (5.0, 1.0, 50, 1e-5),
+        (8.0, 0.01, 1000, 1e-5),
+        (1.0, 0.001, 1, 1e-5),
+    ],
+)
+def test_ours_is_not_below_a_plain_call_of_the_same_accountant(
+    sigma: float, rate: float, steps: int, delta: float
+) -> None:
+    """All ten settings are in docs/results/accounting.md (benchmarks/accounting.py)."""
+    from dp_accounting import dp_event
+    from dp_accounting.pld import PLDAccountant
+
+    step = dp_event.GaussianDpEvent(sigma)
+    if rate < 1.0:
+        step = dp_event.PoissonSampledDpEvent(rate, step)
+    plain = PLDAccountant().compose(step, steps).get_epsilon(delta)
+    ours = epsilon([SubsampledGaussianEvent(sigma, rate, steps)], delta)
+    assert plain - 1e-6 <= ours <= plain + 0.02
