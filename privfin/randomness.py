@@ -61,7 +61,7 @@ class RandomStream:
 
         The numbers are those that :meth:`uint64` would have returned, without new memory.
         """
-        room = memoryview(words.data).cast("B")
+        room = words.data.cast("B")
         done, size = 0, len(room)
         # The cipher wants room for one byte less than a block beyond what it writes.
         while size - done >= 2 * _BLOCK:
