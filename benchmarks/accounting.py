@@ -86,7 +86,7 @@ def main() -> None:
             "",
             "`ours` is the figure that is reported and enforced: dp_accounting's loss",
             "distributions on a grid chosen for the setting. `PLD` is a plain call of the same",
-            "accountant on its default grid of 1e-4, `PRV` is Opacus' accountant, `RDP` that of",
+            "accountant on its default grid of 1e-4, `PRV` is Opacus' accountant, `RDP` (whole orders) that of",
             "dp_accounting. The differences are those of the grids.",
             "",
             "| sigma | q | steps | delta | ours | PLD | ours - PLD | PRV | RDP |",

@@ -26,7 +26,6 @@ from privfin.privacy.accounting import SMALLEST_DELTA, SubsampledGaussianEvent, 
 from privfin.privacy.renyi import (
     ORDERS,
     FloatArray,
-    curve_delta,
     curve_epsilon,
     gaussian_curve,
     order_for_cap,
@@ -211,22 +210,6 @@ def planned_epsilon(spends: Sequence[Spend], delta: float) -> float:
         for combined in itertools.product(*choices)
     }
     return min(bound, max(_list_epsilon(events, delta) for events in combinations))
-
-
-def delta_curve(spends: Sequence[Spend], epsilons: Sequence[float]) -> FloatArray:
-    """The δ of all ``spends`` together at each ε, for settings that were fixed in advance.
-
-    The smallest δ over the Rényi orders, plus what envelopes and slacks take.
-
-    Args:
-        spends: in any order; may be empty.
-        epsilons: each at least 0.
-
-    Returns:
-        Upper bounds on δ in [0, 1], shape [len(epsilons)].
-    """
-    curve, slack = _filtered(spends)
-    return np.array([min(1.0, curve_delta(curve, at) + slack) for at in epsilons])
 
 
 def events_curve(events: Sequence[Event]) -> FloatArray:

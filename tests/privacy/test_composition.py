@@ -18,7 +18,6 @@ from privfin.privacy.composition import (
     EnvelopeEvent,
     Event,
     Spend,
-    delta_curve,
     event_from_dict,
     event_to_dict,
     planned_epsilon,
@@ -204,13 +203,3 @@ def test_delta_out_of_range(delta: float) -> None:
 def test_cap_out_of_range(cap: float) -> None:
     with pytest.raises(PlanError, match="cap"):
         total_epsilon([one(GAUSSIAN)], 1e-5, cap=cap)
-
-
-def test_the_whole_curve_meets_the_single_figure_and_falls() -> None:
-    at = total_epsilon([one(SKELLAM)], 1e-5)
-    found = delta_curve([one(SKELLAM)], [0.0, at / 2, at, 2 * at])
-    assert found[2] == pytest.approx(1e-5, rel=1e-6)
-    assert (found[:-1] >= found[1:]).all()
-    assert (found <= 1.0).all()
-    envelope = [one(SKELLAM), one(EnvelopeEvent(1.0, 1e-6))]
-    assert delta_curve(envelope, [at + 1.0])[0] == pytest.approx(1.1e-5, rel=1e-6)
