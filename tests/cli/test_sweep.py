@@ -252,7 +252,10 @@ def test_refusals_come_before_any_work(refused: Any, words: list[str], folder: P
         (["--imputer", "fin,retrieval"], "needs a public set"),
         (["--cell", "image"], "'image only'"),
         (["--seeds", "0"], "--seeds"),
-        (["--set", "data.source=covid-cxr", "--data-root", "none"], "does not exist"),
+        (
+            ["--set", "data.source=covid-cxr", "--no-ledger", "--data-root", "none"],
+            "does not exist",
+        ),
     ):
         assert said in refused(*words, *more), more
     (folder / "s").mkdir()
