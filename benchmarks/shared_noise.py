@@ -45,7 +45,7 @@ TASKS: dict[str, dict[str, Any]] = {
         "config": None,
         "options": {"training.rounds": 150, "training.average_from": 0.5, "privacy.delta": 1e-5},
         "batch": 320,
-        "rates": {"8": (3.0, 10.0, 30.0), "3": (3.0, 10.0, 30.0), "1": (1.0, 3.0, 10.0)},
+        "rates": {"8": (10.0, 30.0, 60.0), "3": (10.0, 30.0, 60.0), "1": (3.0, 10.0, 30.0)},
         "cells": ("both", "image only", "text only"),
         "modes": ("local", "shared", "central"),
     },
@@ -162,7 +162,7 @@ def run(
     return dict(content["auroc"])
 
 
-def rates_of(task: str, mode: str, epsilon: str) -> tuple[float, ...]:
+def rates_of(task: str, epsilon: str) -> tuple[float, ...]:
     given: tuple[float, ...] = TASKS[task]["rates"][epsilon]
     return given
 
@@ -181,7 +181,7 @@ def main() -> None:
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn())
     rows = []
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
-        total = len(EPSILONS) * len(modes) * (3 + options.seeds)
+        total = sum(len(rates_of(task, e)) + options.seeds for e in EPSILONS) * len(modes)
         bar = progress.add_task("runs", total=total)
 
         def once(mode: str, epsilon: str, rate: float, seed: int) -> dict[str, float]:
@@ -194,7 +194,7 @@ def main() -> None:
             for mode in modes:
                 tried = {
                     rate: once(mode, epsilon, rate, CHOOSING_SEED)[cells[0]]
-                    for rate in rates_of(task, mode, epsilon)
+                    for rate in rates_of(task, epsilon)
                 }
                 best[epsilon, mode] = max(tried, key=lambda r: tried[r])
         found: dict[tuple[str, str], list[dict[str, float]]] = {}

@@ -302,12 +302,9 @@ def _divisor(
     shared: SharedPlan | None,
 ) -> float:
     if shared is not None:
-        held = [
-            site.patients
-            for site in sites
-            if counts(segment, site.modalities, config.model.imputer)
-        ]
-        return shared.sampling_rate * sum(held) or 1.0
+        # The expected batch of all patients, as in central DP-SGD: a segment that few sites train
+        # has as much noise as the others, and a smaller divisor would make its steps noisier.
+        return shared.sampling_rate * sum(site.patients for site in sites)
     by_size = config.training.aggregation == "size"
     weights = [
         size_weight(site, sites) if by_size else 1.0
