@@ -142,7 +142,7 @@ def bind(
     from privfin.cli.display import TrainingDisplay, plain_console
     from privfin.config import load_config, parse_override
     from privfin.data.load import load_source
-    from privfin.privacy.ledger import dataset_keys
+    from privfin.privacy.ledger import DataSet, dataset_keys
     from privfin.privacy.ledger.datasets import patients_by_dataset
     from privfin.privacy.ledger.spending import Cap
     from privfin.privacy.policy import load_policy
@@ -172,22 +172,19 @@ def bind(
             display.stage("reading data", 0, 1)
             patients = load_source(settings).dataset.patients()
         of_each = patients_by_dataset(settings, patients)
-        bound = []
+        parts = []
         for number, key in enumerate(keys):
-            own, label = of_each[number], name or key.source
+            label = name or key.source
             if settings.data.source == "mix":
                 part = settings.data.part[number].name
                 label = f"{name} {part}" if name else part
-            bound.append(
-                ledger.bind(
-                    key,
-                    label,
-                    population,
-                    own,
-                    officer=officer,
-                    different_people_reason=reason if different_people else None,
-                )
-            )
+            parts.append(DataSet(key, label, of_each[number]))
+        bound = ledger.bind(
+            parts,
+            population,
+            officer=officer,
+            different_people_reason=reason if different_people else None,
+        )
         if wanted is not None:
             ledger.set_cap(population, wanted.epsilon, wanted.delta, officer=officer, reason=reason)
         head = ledger.head().to_dict()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from privfin.federation.budget_gate import BudgetGate
     from privfin.federation.plan import TrainingPlan
+    from privfin.federation.prepare import PreparedData
     from privfin.federation.training_run import Result
     from privfin.runs import Run
 
@@ -235,10 +236,6 @@ def _work(
         no_ledger = True  # it was started so, and its files say it
     with open_gate(config, kind="train", no_ledger=no_ledger, run_id=run_id) as gate:
         warn_if_not_counted(console, gate.block())
-        if run is None:
-            gate.reserve()
-        else:
-            gate.go_on(run.manifest.get("ledger", UNCOUNTED))
         result = _train(console, config, out, run, gate, no_cache)
         lines = gate.summary()
     if result is None:
@@ -254,23 +251,18 @@ def _train(
     gate: BudgetGate,
     no_cache: bool,
 ) -> Result | None:
-    """Read the data and train, under a budget that is reserved already."""
+    """Reserve the budget, read the data and train."""
     import torch
 
     from privfin.cli.display import TrainingDisplay
     from privfin.cli.stopping import stop_on_interrupt
-    from privfin.federation.plan import make_plan
     from privfin.federation.prepare import prepare
-    from privfin.federation.training_run import (
-        check_same_data,
-        check_same_plan,
-        complete_run,
-        start_run,
-    )
+    from privfin.federation.training_run import begin_run, complete_run
     from privfin.models.feature_cache import default_cache
 
     display = TrainingDisplay(console)
-    with display:
+
+    def read() -> PreparedData:
         cache = None if no_cache else default_cache()
         data = prepare(config, display.stage, cache)
         torch.set_num_threads(1)  # the rows of one step are too few to share between cores
@@ -278,13 +270,10 @@ def _train(
             display.note(f"note: {notice}")
         for line in cache.remarks() if cache else ():
             display.note(f"note: {line}")
-        plan = make_plan(config, data.declarations)
-        gate.specify(plan, data.patient_ids)
-        if run is None:
-            run = start_run(out, config, plan, data, gate)
-        else:
-            check_same_data(run, data)
-            check_same_plan(run, plan)
+        return data
+
+    with display:
+        run, plan, data = begin_run(gate, config, out, run, read)
         epsilons = _worst_epsilons(config, plan)
         with stop_on_interrupt(display.note) as asked:
             saved = run.last_checkpoint()

@@ -18,8 +18,8 @@ from privfin.crypto.encoding import canonical_json, read_canonical_json
 from privfin.crypto.keys import Roster, SiteIdentity
 from privfin.errors import ProtocolError
 
-_MAGIC = b"PFEN\x00\x00\x00\x01"
-_DOMAIN = b"privfin/envelope/v1\x00"
+_MAGIC = b"PFEN\x00\x00\x00\x02"
+_DOMAIN = b"privfin/envelope/v2\x00"
 _SIGNATURE = 64
 _MAX_HEADER = 4096
 _MAX_TEXT = 256
@@ -43,6 +43,8 @@ class Header:
         config_hash: hash of the run's configuration.
         roster_digest: :attr:`Roster.digest`.
         payload_sha256: SHA-256 of the framed payload, 64 hexadecimal digits.
+        ledger_head: the last row of the sender's privacy ledger, for others to keep as an anchor;
+            "" where no ledger counts the run.
     """
 
     kind: str
@@ -54,6 +56,7 @@ class Header:
     config_hash: str
     roster_digest: str
     payload_sha256: str
+    ledger_head: str
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -98,6 +101,7 @@ def sign_envelope(
     attempt: int,
     key_id: str,
     config_hash: str,
+    ledger_head: str = "",
 ) -> bytes:
     """A signed envelope from ``identity`` around ``parts`` (see :class:`Header`).
 
@@ -120,6 +124,7 @@ def sign_envelope(
         config_hash=config_hash,
         roster_digest=roster.digest,
         payload_sha256=hashlib.sha256(payload).hexdigest(),
+        ledger_head=ledger_head,
     )
     text = canonical_json(asdict(header))
     head = _MAGIC + len(text).to_bytes(4, "big") + text

@@ -28,6 +28,7 @@ from privfin.privacy.ledger import (
     Binding,
     DatasetKey,
     Ledger,
+    LedgerHead,
     Reservation,
     dataset_keys,
     ledger_home,
@@ -172,9 +173,14 @@ class BudgetGate:
 
     def block(self) -> dict[str, Any]:
         """What may be told of the ledger: its id and its last row, which anchors it."""
-        if self._ledger is None:
+        head = self.head()
+        if head is None:
             return dict(self._uncounted)
-        return {"status": "counted", "head": self._ledger.head().to_dict()}
+        return {"status": "counted", "head": head.to_dict()}
+
+    def head(self) -> LedgerHead | None:
+        """The ledger's last row, None where no ledger counts the run."""
+        return None if self._ledger is None else self._ledger.head()
 
     def summary(self) -> list[str]:
         """A line a population: what is spent and what is left."""

@@ -60,15 +60,24 @@ class Coordinator:
         roster: the sites with their pinned public keys.
         transport: how to reach them.
         plan: sizes of an update.
+        on_ledger_head: called with a site's name and what its message says of its privacy ledger,
+            for every message that says anything. May refuse it with ProtocolError.
     """
 
     def __init__(
-        self, identity: RunIdentity, roster: Roster, transport: Transport, plan: SumPlan
+        self,
+        identity: RunIdentity,
+        roster: Roster,
+        transport: Transport,
+        plan: SumPlan,
+        *,
+        on_ledger_head: Callable[[str, str], None] | None = None,
     ) -> None:
         self._identity = identity
         self._roster = roster
         self._transport = transport
         self._plan = plan
+        self._on_ledger_head = on_ledger_head
         self._cohort = tuple(roster)
         self._public: BfvPublic | None = None
         self._up = 0
@@ -190,5 +199,8 @@ class Coordinator:
                 config_hash=self._identity.config_digest,
             )
             with _from_site(site):
-                opened[site] = open_envelope(replies[site], self._roster, expected).parts
+                envelope = open_envelope(replies[site], self._roster, expected)
+                if envelope.header.ledger_head and self._on_ledger_head is not None:
+                    self._on_ledger_head(site, envelope.header.ledger_head)
+                opened[site] = envelope.parts
         return opened

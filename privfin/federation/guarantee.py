@@ -9,7 +9,7 @@ from typing import Any
 from privfin.config import RunConfig
 from privfin.errors import PlanError
 from privfin.federation.overlap import disjoint_status
-from privfin.federation.plan import TrainingPlan
+from privfin.federation.plan import SitePlan, TrainingPlan
 from privfin.privacy.composition import Event, Spend, total_epsilon
 from privfin.privacy.profile import privacy_profile
 from privfin.privacy.shared_calibration import group_event
@@ -24,11 +24,14 @@ from privfin.privacy.tradeoff import (
     true_positive_rate,
 )
 
-Alternatives = list[list[Event]]
-
 
 def population(
-    config: RunConfig, plan: TrainingPlan, steps: Mapping[str, int], *, is_private: bool
+    config: RunConfig,
+    plan: TrainingPlan,
+    steps: Mapping[str, int],
+    *,
+    is_private: bool,
+    colluding: int | None = None,
 ) -> dict[str, Any]:
     """The headline: what holds for every patient, wherever that patient is.
 
@@ -40,12 +43,17 @@ def population(
         plan: its plan.
         steps: taken by each site, by name.
         is_private: whether the run is; otherwise epsilon is infinite.
+        colluding: with shared noise, how many sites' shares the observer knows; as many as were
+            planned for if None.
     """
     status = disjoint_status(config)
     delta = max(site.delta for site in plan.sites)
-    one = [_epsilon([s.event(steps[s.name])], s.delta) for s in plan.sites] if is_private else []
-    at_one = max(one, default=math.inf)
-    at_all = _epsilon(_at_every_site(plan, steps), delta) if is_private else math.inf
+    at_one = at_all = math.inf
+    if is_private:
+        one = {(event, s.delta) for s in plan.sites
+               for event in [_at_one_site(plan, s, steps, colluding)]}  # fmt: skip
+        at_one = max(_epsilon([event], its_delta) for event, its_delta in one)
+        at_all = _epsilon(_at_every_site(plan, steps, colluding), delta)
     is_disjoint = status != "unknown"
     return {
         "epsilon": at_one if is_disjoint else at_all,
@@ -69,10 +77,21 @@ def _epsilon(events: list[Event], delta: float) -> float:
     return total_epsilon([Spend((tuple(events),))], delta)
 
 
-def _at_every_site(plan: TrainingPlan, steps: Mapping[str, int]) -> list[Event]:
+def _at_one_site(
+    plan: TrainingPlan, site: SitePlan, steps: Mapping[str, int], colluding: int | None
+) -> Event:
+    """What a patient of one site has met."""
+    if plan.shared is not None:
+        return plan.shared.event(steps[site.name], colluding)
+    return site.event(steps[site.name])
+
+
+def _at_every_site(
+    plan: TrainingPlan, steps: Mapping[str, int], colluding: int | None
+) -> list[Event]:
     """What a person has met who is a patient of every site."""
     if plan.shared is not None:
-        joint = plan.shared.event(max(steps.values(), default=0))
+        joint = plan.shared.event(max(steps.values(), default=0), colluding)
         return [group_event(joint, plan.shared.sites)]
     return [site.event(steps[site.name]) for site in plan.sites]
 
@@ -96,23 +115,36 @@ def by_colluding_sites(plan: TrainingPlan, steps: Mapping[str, int]) -> list[dic
     return rows
 
 
-def alternatives(config: RunConfig, plan: TrainingPlan, steps: Mapping[str, int]) -> Alternatives:
+def against_an_observer(
+    config: RunConfig,
+    plan: TrainingPlan,
+    steps: Mapping[str, int],
+    *,
+    is_private: bool,
+    colluding: int | None = None,
+) -> dict[str, Any]:
+    """The guarantee against one observer: the pair, trade-off points and a Gaussian fit.
+
+    The arguments are those of :func:`population`.
+    """
+    found = population(config, plan, steps, is_private=is_private, colluding=colluding)
+    profile = NO_PRIVACY
+    if is_private:
+        profile = privacy_profile(_alternatives(config, plan, steps, colluding))
+    return {
+        "epsilon": found["epsilon"],
+        "delta": found["delta"],
+        **_meaning(profile, float(found["epsilon"])),
+    }
+
+
+def _alternatives(
+    config: RunConfig, plan: TrainingPlan, steps: Mapping[str, int], colluding: int | None
+) -> list[list[Event]]:
     """The lists of events that a person may have met: one site's, or those of all sites."""
     if disjoint_status(config) == "unknown":
-        return [_at_every_site(plan, steps)]
-    return [[site.event(steps[site.name])] for site in plan.sites]
-
-
-def against_an_observer(
-    headline: Mapping[str, Any], met: Alternatives, *, is_private: bool
-) -> dict[str, Any]:
-    """The guarantee against one observer: the pair, trade-off points and a Gaussian fit."""
-    profile = privacy_profile(met) if is_private else NO_PRIVACY
-    return {
-        "epsilon": headline["epsilon"],
-        "delta": headline["delta"],
-        **_meaning(profile, float(headline["epsilon"])),
-    }
+        return [_at_every_site(plan, steps, colluding)]
+    return [[_at_one_site(plan, site, steps, colluding)] for site in plan.sites]
 
 
 def _meaning(profile: PrivacyProfile, at: float) -> dict[str, Any]:

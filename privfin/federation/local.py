@@ -19,6 +19,7 @@ from privfin.federation.coordinator import Coordinator, SumPlan
 from privfin.federation.flower import run_locally
 from privfin.federation.global_model import GlobalModel
 from privfin.federation.joint_training import JointSum, JointTrainer
+from privfin.federation.ledger_heads import LedgerHeads
 from privfin.federation.local_training import LocalTrainer, SiteData
 from privfin.federation.messages import RunIdentity, Transport
 from privfin.federation.plan import TrainingPlan
@@ -210,6 +211,10 @@ def train_locally(
             loss = held_out_loss(shown, data.test)
         watcher.round_finished(current.round, loss, traffic.up, traffic.down)
 
+    def head_of_ledger() -> str:
+        head = None if gate is None else gate.head()
+        return "" if head is None else head.to_text()
+
     sites: dict[str, Site] = {}
     for name in roster:
         streams = stream_source(config, name)
@@ -225,6 +230,7 @@ def train_locally(
             on_applied=applied,
             policy=None if gate is None else gate.policy,
             with_ledger=gate is not None and gate.counted,
+            ledger_head=head_of_ledger,
         )
 
     def start_round(number: int) -> int | None:
@@ -242,7 +248,9 @@ def train_locally(
     def coordinate(transport: Transport) -> None:
         smallest = None if plan.shared is None else plan.shared.smallest_cohort
         sum_plan = SumPlan(config.crypto.encryption, config.crypto.layout, plan.values, smallest)
-        coordinator = Coordinator(identity, roster, transport, sum_plan)
+        coordinator = Coordinator(
+            identity, roster, transport, sum_plan, on_ledger_head=LedgerHeads(run).keep
+        )
         coordinators.append(coordinator)
         coordinator.agree_on_key()
         done[0] = coordinator.run_rounds(state.round + 1, last, start_round)

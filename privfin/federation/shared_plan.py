@@ -49,19 +49,19 @@ class SharedPlan:
     def event(self, steps: int, colluding: int | None = None) -> SubsampledSkellamEvent:
         """What ``steps`` joint steps of all sites cost against ``colluding`` of them.
 
-        Up to ``collusion`` sites (the default) the variance of the plan holds whatever the cohort
-        was. Beyond that only the shares that are left count, in a cohort of ``smallest_cohort``.
+        With ``collusion`` sites, the default, it is the variance of the plan. With another number
+        only the shares of the others count, in the cohort where these have the least noise.
 
         Raises:
             PlanError: no honest site is left.
         """
-        known = self.collusion if colluding is None else colluding
-        if known <= self.collusion:
+        if colluding is None or colluding == self.collusion:
             return self.noise.event(steps)
-        left = self.smallest_cohort - known
-        if left < 1:
-            raise PlanError(f"{known} colluding sites of {self.smallest_cohort} leave no noise")
-        return self.noise.event(steps, left * self.share_variance(self.smallest_cohort))
+        if colluding >= self.smallest_cohort:
+            raise PlanError(f"{colluding} colluding sites of {self.smallest_cohort} leave no noise")
+        cohorts = range(self.smallest_cohort, self.sites + 1)
+        least = min((size - colluding) * self.share_variance(size) for size in cohorts)
+        return self.noise.event(steps, least)
 
 
 def smallest_cohort(sites: int, collusion: int, given: int | None) -> int:

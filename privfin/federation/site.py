@@ -54,6 +54,7 @@ class Site:
         policy: this site's own policy, which it obeys whatever plan or task arrives; None where
             the data holder has no home.
         with_ledger: whether a ledger counts the run.
+        ledger_head: gives the last row of that ledger, which every message then states.
 
     Raises:
         PolicyError: configuration or plan break a rule.
@@ -73,6 +74,7 @@ class Site:
         on_applied: Callable[[GlobalModel], None] | None = None,
         policy: Policy | None = None,
         with_ledger: bool = False,
+        ledger_head: Callable[[], str] = str,
     ) -> None:
         if policy is not None:
             policy.check(config, sites=len(roster), with_ledger=with_ledger)
@@ -87,6 +89,7 @@ class Site:
         self._work = work
         self._journal = journal
         self._on_applied = on_applied
+        self._ledger_head = ledger_head
         self._reproducible = config.privacy.reproducible
         self._private = config.privacy.is_private
         self._protection = UpdateProtection(config.crypto, identity, roster, run)
@@ -213,4 +216,5 @@ class Site:
             attempt=task.attempt,
             key_id=self._protection.key_id if key_id is None else key_id,
             config_hash=self._run.config_digest,
+            ledger_head=self._ledger_head(),
         )

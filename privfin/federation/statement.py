@@ -10,14 +10,15 @@ from privfin.config import RunConfig
 from privfin.federation.assumptions import assumptions
 from privfin.federation.guarantee import (
     against_an_observer,
-    alternatives,
     by_colluding_sites,
     population,
 )
 from privfin.federation.plan import SitePlan, TrainingPlan
+from privfin.federation.shared_plan import SharedPlan
 from privfin.models.frozen import is_frozen
 from privfin.privacy.accounting import accountant_name
 from privfin.privacy.composition import Spend, total_epsilon
+from privfin.privacy.shared_calibration import CLIP_TOLERANCE
 
 NOT_PRIVATE = "NOT PRIVATE"
 
@@ -34,13 +35,22 @@ _NOT_COVERED = (
     "the held-out patients: loss, metrics and counts of them, by group too, are without noise",
     "the choice of configuration: tuning and earlier runs are in a ledger if any, not in epsilon",
     "how patients are divided into training, test and, when dealt, sites: uses all patients",
-    "rounding: the proof is for real numbers, noise and sums are floating point",
     "a person whom the data list as several patients (Open-I: a report each, MedMNIST: an image)",
     "two records of one person under two names at one site: overlap within a site is not checked",
     "the manifest's fingerprints of the data and its counts of records: exact, without noise",
     "timing, file sizes and the number of rounds",
 )
 
+
+#: What the machine's numbers do to the proof, by ``privacy.trust``.
+_ROUNDING = {
+    "local": "rounding: the proof is for real numbers, noise and sums are floating point",
+    "shared": (
+        "rounding: clipped gradients are added in floating point before they become integers; "
+        f"the noise covers {CLIP_TOLERANCE:.1%} more than the clip norm for it, which is "
+        "tested, not proven; from there on all is exact integers"
+    ),
+}
 
 _AGGREGATION = {
     "uniform": "every site that trains a segment counts the same",
@@ -97,14 +107,12 @@ def privacy_statement(
     }
     is_private = claim(config) == "dp"
     headline = population(config, plan, steps, is_private=is_private)
-    # Local: every site adds the full noise to its own training, so no observer sees more than that.
-    # Shared: up to the promised number of colluding sites the total noise is that of the plan.
-    guarantee = against_an_observer(
-        headline, alternatives(config, plan, steps), is_private=is_private
-    )
     encrypted = config.crypto.encryption == "bfv"
     readable = narrow_segments(plan)
     shown = f"; single updates of {', '.join(readable)} can be read off the sum" if readable else ""
+    observers = (
+        _observers(shown, encrypted) if plan.shared is None else _joint_observers(plan.shared)
+    )
     return {
         "format": FORMAT,
         "claim": claim(config),
@@ -117,10 +125,13 @@ def privacy_statement(
         "sites": [_site_statement(config, site, steps[site.name]) for site in plan.sites],
         **({"fine_tuning": _fine_tuning(plan)} if plan.fine_tune_steps else {}),
         "observers": {
-            name: {"sees": sees, **guarantee}
-            for name, sees in (
-                _observers(shown, encrypted) if plan.shared is None else _joint_observers(plan)
-            ).items()
+            name: {
+                "sees": sees,
+                **against_an_observer(
+                    config, plan, steps, is_private=is_private, colluding=colluding
+                ),
+            }
+            for name, (sees, colluding) in observers.items()
         },
         **(
             {"colluding_sites": by_colluding_sites(plan, steps)}
@@ -147,7 +158,12 @@ def privacy_statement(
             }
             for s in plan.segments
         ],
-        "not_covered": [*_NOT_COVERED, *_frozen_encoders(config), *_also_not_covered(config)],
+        "not_covered": [
+            *_NOT_COVERED,
+            _ROUNDING[config.privacy.trust],
+            *_frozen_encoders(config),
+            *_also_not_covered(config),
+        ],
     }
 
 
@@ -163,44 +179,61 @@ def _trust(plan: TrainingPlan) -> str:
     )
 
 
-def _joint_observers(plan: TrainingPlan) -> dict[str, str]:
-    """What each observer sees of joint steps."""
-    most = plan.shared.collusion if plan.shared else 0
+def _joint_observers(shared: SharedPlan) -> dict[str, tuple[str, int]]:
+    """What each observer sees of joint steps, and how many sites' noise shares it knows."""
+    most = shared.collusion
     found = {
-        "outsider": "sees the final model: at most the epsilon of the joint steps",
+        "outsider": ("sees the final model: at most the epsilon of the joint steps", 0),
         "coordinator": (
             "sees ciphertexts, signatures, sizes and times; holds no key and no model. Could it "
-            "break the encryption, masks would still show it sums only"
+            "break the encryption, masks would still show it sums only",
+            0,
+        ),
+        "another site": (
+            "sees the sum of every step and knows its own share of the noise: "
+            + (
+                "the other sites' shares suffice"
+                if most
+                else "the other sites' shares give less than was planned, because "
+                "privacy.collusion = 0 counts on every share"
+            ),
+            1,
         ),
     }
     if most:
-        found["another site"] = (
-            "sees the sum of every step and knows its own share of the noise: the other sites' "
-            "shares suffice"
+        found[f"coordinator with up to {most} sites"] = (
+            "can decrypt sums and subtract these sites' contributions; masks hide those of the "
+            "others, whose shares suffice",
+            most,
         )
-    found[f"coordinator with up to {most} sites"] = (
-        "can decrypt sums and subtract these sites' contributions; masks hide those of the "
-        "others, whose shares suffice"
-    )
     return found
 
 
-def _observers(shown: str, encrypted: bool) -> dict[str, str]:
-    """What each observer sees; ``shown`` names single updates that the sum does not hide."""
+def _observers(shown: str, encrypted: bool) -> dict[str, tuple[str, None]]:
+    """What each observer sees; ``shown`` names single updates that the sum does not hide.
+
+    Every site adds the full noise to its own training, so that whatever an observer sees of it, the
+    guarantee is the same.
+    """
     return {
-        "outsider": "sees the final model: at most the epsilon of each site",
-        "another site": f"sees the sum of every round{shown}: at most the epsilon of each site",
+        "outsider": ("sees the final model: at most the epsilon of each site", None),
+        "another site": (
+            f"sees the sum of every round{shown}: at most the epsilon of each site",
+            None,
+        ),
         "coordinator": (
             "sees ciphertexts, signatures, sizes and times; holds no key and no model"
             if encrypted
             else "can read every update, because encryption is off: at most the epsilon of each "
-            "site"
+            "site",
+            None,
         ),
         "coordinator with a site": (
             "can decrypt sums; pairwise masks hide single updates unless all other sites "
             f"take part too{shown}; at most the epsilon of each site in any case"
             if encrypted
-            else "can read every update: at most the epsilon of each site"
+            else "can read every update: at most the epsilon of each site",
+            None,
         ),
     }
 

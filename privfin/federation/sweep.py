@@ -16,19 +16,14 @@ from typing import Any, Literal, Protocol
 
 from privfin.config import RunConfig
 from privfin.errors import BudgetError, LedgerError, PolicyError, PrivfinError
-from privfin.federation.budget_gate import UNCOUNTED, open_gate
+from privfin.federation.budget_gate import open_gate
 from privfin.federation.local import TrainingObserver
-from privfin.federation.plan import TrainingPlan, make_plan
+from privfin.federation.plan import TrainingPlan
 from privfin.federation.prepare import PreparedData, check_declared, data_key, prepare
 from privfin.federation.public_weights import check_same_weights
 from privfin.federation.statement import claim
 from privfin.federation.sweep_plan import FORMAT, Combination, Sweep, check_same_sweep
-from privfin.federation.training_run import (
-    check_same_data,
-    check_same_plan,
-    complete_run,
-    start_run,
-)
+from privfin.federation.training_run import begin_run, complete_run
 from privfin.files import clear_disk_errors, jsonable, write_json
 from privfin.models.feature_cache import default_cache
 from privfin.runs import Run, check_same_config, load_run, lock_folder, now
@@ -219,18 +214,7 @@ def _run_one(
     run = _existing(path, config)
     run_id = None if run is None else run.run_id
     with open_gate(config, kind="sweep", no_ledger=no_ledger, run_id=run_id) as gate:
-        if run is None:
-            gate.reserve()
-        else:
-            gate.go_on(run.manifest.get("ledger", UNCOUNTED))
-        data = source.get(config)
-        plan = make_plan(config, data.declarations)
-        gate.specify(plan, data.patient_ids)
-        if run is None:
-            run = start_run(path, config, plan, data, gate)
-        else:
-            check_same_data(run, data)
-            check_same_plan(run, plan)
+        run, plan, data = begin_run(gate, config, path, run, lambda: source.get(config))
         saved = run.last_checkpoint()
         observer.run_started(one, plan, saved.round if saved else 0)
         result = complete_run(

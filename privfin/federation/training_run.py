@@ -104,6 +104,43 @@ def start_run(
     return run
 
 
+def begin_run(
+    gate: BudgetGate,
+    config: RunConfig,
+    path: Path,
+    run: Run | None,
+    read: Callable[[], PreparedData],
+) -> tuple[Run, TrainingPlan, PreparedData]:
+    """From an open gate to a run that may train, in the one order that protects patients.
+
+    The whole cost is reserved before ``read`` touches any data, and the exact events are stated
+    before the run directory is made.
+
+    Args:
+        gate: see :func:`privfin.federation.budget_gate.open_gate`.
+        config: the run's configuration.
+        path: the directory to make.
+        run: one to go on with, None for a new one.
+        read: prepares the data.
+
+    Raises:
+        BudgetError, LedgerError, PolicyError: the run may not be.
+        ConfigError: data or plan are not those that ``run`` was started with.
+    """
+    if run is None:
+        gate.reserve()
+    else:
+        gate.go_on(run.manifest.get("ledger", UNCOUNTED))
+    data = read()
+    plan = make_plan(config, data.declarations)
+    gate.specify(plan, data.patient_ids)
+    if run is None:
+        return start_run(path, config, plan, data, gate), plan, data
+    check_same_data(run, data)
+    check_same_plan(run, plan)
+    return run, plan, data
+
+
 def check_same_data(run: Run, data: PreparedData) -> None:
     """Refuse to resume on other data.
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from dp_accounting import dp_event, rdp
-from dp_accounting.pld import PLDAccountant, privacy_loss_distribution
+from dp_accounting.pld import privacy_loss_distribution
 from dp_accounting.privacy_accountant import NeighboringRelation
 
 from privfin.errors import PlanError
@@ -204,11 +204,7 @@ def delta_curve(events: Sequence[SubsampledGaussianEvent], epsilons: FloatArray)
         _LARGEST_LOSS_ON_GRID
     ):
         return np.ones_like(epsilons)
-    interval = grid_interval(merged)
-    total = privacy_loss_distribution.identity(value_discretization_interval=interval)
-    for part in merged:
-        total = total.compose(_loss_distribution(part, interval))
-    return np.asarray(total.get_delta_for_epsilon(epsilons), dtype=np.float64)
+    return np.asarray(_composed_losses(merged).get_delta_for_epsilon(epsilons), dtype=np.float64)
 
 
 def epsilon_rdp(events: Sequence[SubsampledGaussianEvent], delta: float) -> float:
@@ -348,10 +344,17 @@ def _epsilon(events: tuple[SubsampledGaussianEvent, ...], delta: float) -> float
         return math.inf
     if _largest_loss(events) > _LARGEST_LOSS_ON_GRID:
         return _epsilon_rdp(events, delta)
-    accountant = PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE, grid_interval(events))
-    for event, steps in _composed(events):
-        accountant.compose(event, steps)
-    return float(accountant.get_epsilon(delta))
+    return float(_composed_losses(events).get_epsilon_for_delta(delta))
+
+
+@lru_cache(maxsize=16)
+def _composed_losses(events: tuple[SubsampledGaussianEvent, ...]) -> Any:
+    """The privacy loss distribution of all ``events``, each with noise, at their grid's spacing."""
+    interval = grid_interval(events)
+    total = privacy_loss_distribution.identity(value_discretization_interval=interval)
+    for part in events:
+        total = total.compose(_loss_distribution(part, interval))
+    return total
 
 
 def _epsilon_rdp(events: tuple[SubsampledGaussianEvent, ...], delta: float) -> float:

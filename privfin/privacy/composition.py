@@ -28,13 +28,10 @@ from privfin.privacy.renyi import (
     FloatArray,
     curve_epsilon,
     gaussian_curve,
-    order_for_cap,
 )
 from privfin.privacy.skellam import SubsampledSkellamEvent, skellam_curve
 
 FILTER_ORDERS = (2, 3, 4, 5, 6, 8, 10, 14, 20, 32, 64, 128)
-# Above this many ways to combine the sites of several runs the Rényi bound is used instead.
-_MOST_COMBINATIONS = 32
 
 
 @dataclass(frozen=True, order=True)
@@ -139,7 +136,7 @@ class Spend:
         object.__setattr__(self, "alternatives", kept)
 
 
-def total_epsilon(spends: Sequence[Spend], delta: float, *, cap: float | None = None) -> float:
+def total_epsilon(spends: Sequence[Spend], delta: float) -> float:
     """The ε that all ``spends`` together cost a patient at most: the figure that caps hold.
 
     With one spend it is the tightest bound: privacy loss distributions for Gaussian events, Rényi
@@ -147,69 +144,30 @@ def total_epsilon(spends: Sequence[Spend], delta: float, *, cap: float | None = 
     it is the Rényi filter: at an order the largest alternative of each spend, summed over the
     spends. Envelopes add their ε and take their δ off ``delta``; so do Skellam events' slacks.
 
-    Refusing every spend with which ``total_epsilon(…, cap=cap)`` would exceed ``cap`` keeps all
-    spends within (``cap``, ``delta``), however each was chosen, if the cap was not chosen by
-    looking at results. A first spend above the filter's budget at that order but within the cap
+    Refusing every spend with which the total would exceed a cap keeps all spends within
+    (cap, ``delta``), however each was chosen. δ is shared among twelve orders, so this holds for
+    every cap at once, also for one that is raised later; one order chosen for a single cap would
+    give about 10 % less. A first spend above the filter's budget at an order but within the cap
     does no harm: no other can then follow it.
 
     Args:
         spends: in any order; may be empty.
         delta: 1e-12 <= δ < 1.
-        cap: the ε > 0 that the spends must keep within. With it the filter works at the one order
-            that suits it best. Without it δ is shared among twelve orders, which holds for every
-            cap and costs about 10 % more.
 
     Returns:
         An upper bound on ε; ``math.inf`` when a step had no noise or no δ is left.
 
     Raises:
-        PlanError: when ``delta`` or ``cap`` is out of range.
+        PlanError: when ``delta`` is out of range.
     """
     _check_delta(delta)
-    if cap is not None and not (math.isfinite(cap) and cap > 0.0):
-        raise PlanError(f"a cap on epsilon must be finite and above 0, got {cap}")
     costly = [spend for spend in spends if any(map(_live, spend.alternatives))]
     if len(costly) == 1:
         return max(_list_epsilon(_live(events), delta) for events in costly[0].alternatives)
     curve, slack = _filtered(costly)
     if slack >= delta:
         return math.inf
-    if cap is not None:
-        return curve_epsilon(curve, delta - slack, [order_for_cap(cap, delta)])
     return curve_epsilon(curve, (delta - slack) / len(FILTER_ORDERS), FILTER_ORDERS)
-
-
-def planned_epsilon(spends: Sequence[Spend], delta: float) -> float:
-    """The ε of all ``spends`` if all their settings had been fixed before the first began.
-
-    For display beside :func:`total_epsilon`, which it never exceeds; no cap is enforced on it.
-    A patient may be at another site in every run, so it is the largest over all combinations of
-    alternatives; where those are more than 32, the largest alternative is taken at every Rényi
-    order instead.
-
-    Args:
-        spends: in any order; may be empty.
-        delta: 1e-12 <= δ < 1.
-
-    Returns:
-        An upper bound on ε under that assumption; ``math.inf`` as for :func:`total_epsilon`.
-
-    Raises:
-        PlanError: when ``delta`` is out of range.
-    """
-    _check_delta(delta)
-    curve, slack = _filtered(spends)
-    if slack >= delta:
-        return math.inf
-    bound = min(curve_epsilon(curve, delta - slack), total_epsilon(spends, delta))
-    choices = [{_live(events) for events in spend.alternatives} for spend in spends]
-    if math.prod(map(len, choices)) > _MOST_COMBINATIONS:
-        return bound
-    combinations = {
-        tuple(sorted(itertools.chain.from_iterable(combined), key=repr))
-        for combined in itertools.product(*choices)
-    }
-    return min(bound, max(_list_epsilon(events, delta) for events in combinations))
 
 
 def events_curve(events: Sequence[Event]) -> FloatArray:

@@ -109,21 +109,6 @@ def curve_epsilon(curve: FloatArray, delta: float, orders: Sequence[int] = ORDER
     return float(rdp.compute_epsilon(orders, chosen, delta)[0])
 
 
-def order_for_cap(cap: float, delta: float) -> int:
-    """The order at which a budget of (``cap``, ``delta``) holds the most Gaussian noise steps.
-
-    Full-batch Gaussian steps have a divergence in proportion to the order α, so it is the α where
-    the divergence that converts to exactly ``cap`` is largest beside α.
-
-    Args:
-        cap: ε > 0.
-        delta: 0 < δ < 1.
-    """
-    orders = np.asarray(ORDERS, dtype=np.float64)
-    budget = cap - np.log1p(-1.0 / orders) + np.log(delta * orders) / (orders - 1.0)
-    return ORDERS[int(np.argmax(budget / orders))]
-
-
 def curve_delta(curve: FloatArray, epsilon: float) -> float:
     """The smallest δ that some order gives at ``epsilon`` >= 0, at most 1."""
     if not np.any(curve > 0.0):

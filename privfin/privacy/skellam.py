@@ -8,7 +8,6 @@ a share of the noise. The derivation behind the figures is in docs/explanation/s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,7 +17,6 @@ from privfin.errors import PlanError
 from privfin.privacy.renyi import (
     ORDERS,
     FloatArray,
-    curve_epsilon,
     every_order,
     poisson_sampled,
 )
@@ -110,28 +108,6 @@ def unsampled_curve(variance: int, l2_squared: int, l1: int) -> FloatArray:
     coarse = 3.0 * sum_of_sizes / (2.0 * size)
     curve: FloatArray = orders * square / (2.0 * size) + np.minimum(fine, coarse)
     return curve
-
-
-def skellam_epsilon(events: Sequence[SubsampledSkellamEvent], delta: float) -> float:
-    """The ε that all ``events`` together have cost, at ``delta``.
-
-    Args:
-        events: what was run; may be empty.
-        delta: 0 < δ < 1; the events' slacks are taken off it.
-
-    Returns:
-        An upper bound on ε; ``math.inf`` when a step had no noise or no δ is left.
-
-    Raises:
-        PlanError: when ``delta`` is out of range.
-    """
-    if not 0.0 < delta < 1.0:
-        raise PlanError(f"delta must lie in (0, 1), got {delta:g}")
-    curve = np.zeros(len(ORDERS))
-    for event in events:
-        curve += skellam_curve(event)
-    slack = math.fsum(event.slack for event in events if event.steps)
-    return curve_epsilon(curve, delta - slack)
 
 
 @lru_cache(maxsize=4096)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from privfin.privacy.composition import EnvelopeEvent, Spend
-from privfin.privacy.ledger import DatasetKey, Ledger
+from privfin.privacy.ledger import DataSet, DatasetKey, Ledger
 
 Call = Callable[..., Any]
 OFFICER = ("--officer", "Ann Lee")
@@ -79,10 +79,10 @@ def test_charges_are_exported_as_a_table(budget: Call, folder: Path) -> None:
     key = DatasetKey("openi", "/data")
     with Ledger.open(folder / "home") as ledger:
         ledger.set_cap("lungs", Decimal(8), Decimal("1e-5"), officer="Ann", reason="")
-        bound = ledger.bind(key, "openi", "lungs", ["p1"], officer="Ann")
+        bound = ledger.bind([DataSet(key, "openi", ["p1"])], "lungs", officer="Ann")
         spend = Spend(((EnvelopeEvent(1.23456, 0.0),),))
         for run in ("a", "=b"):
-            ledger.reserve(run, [bound], spend, kind="train", config_digest="c", delta=1e-5)
+            ledger.reserve(run, bound, spend, kind="train", config_digest="c", delta=1e-5)
     assert budget("export").code == 2
     assert budget("export", "--csv", "spends.csv").code == 0
     assert budget("export", "--csv", "spends.csv").code == 2

@@ -69,6 +69,7 @@ def test_constructor_takes_only_public_things() -> None:
         "roster": Roster,
         "transport": Transport,
         "plan": SumPlan,
+        "on_ledger_head": Callable[[str, str], None] | None,
         "return": type(None),
     }
     assert set(get_type_hints(RunIdentity).values()) == {str}
@@ -112,8 +113,8 @@ def test_holds_no_secret_when_the_real_program_runs_it(
     made: list[Coordinator] = []
 
     class Kept(Coordinator):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
             made.append(self)
 
     monkeypatch.setattr(local, "Coordinator", Kept)

@@ -73,13 +73,10 @@ def test_a_joint_step_is_the_step_of_one_holder_of_all_patients(
     assert len(sums) == 4
     assert (np.abs(outcome.vector - wanted) <= 1.01 * lattice + 1e-6).all()
     assert np.abs(gradient).max() > 100 * (lattice / config.training.learning_rate).max()
-    # The divisor is the expected number of patients at the sites that train a segment.
-    total = sum(s.patients for s in plan.sites)
-    bias = next(s for s in plan.segments if s.name == "bias")
-    assert bias.divisor == pytest.approx(config.training.batch_size)
-    image = next(s for s in plan.segments if s.name == "encoder.image")
-    held = sum(s.patients for s in plan.sites if "image" in s.modalities)
-    assert image.divisor == pytest.approx(config.training.batch_size * held / total)
+    # As in central DP-SGD every segment has the divisor of all patients, also one few sites train.
+    for segment in plan.segments:
+        assert segment.divisor == pytest.approx(config.training.batch_size)
+    assert len({s.trained_by for s in plan.segments}) > 1
 
 
 def test_the_sum_of_a_known_canary_has_the_noise_that_is_promised(
@@ -197,7 +194,7 @@ def test_an_interrupted_joint_run_goes_on_with_what_it_has_left(
     joint_row = run.privacy["colluding_sites"]
     assert [row["is_promised"] for row in joint_row] == [True, True, False, False]
     epsilons = [float(row["epsilon"]) for row in joint_row]
-    assert epsilons[0] == epsilons[1] <= 8.0 < epsilons[2]
+    assert epsilons[0] < epsilons[1] <= 8.0 < epsilons[2]
 
 
 @pytest.fixture

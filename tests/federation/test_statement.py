@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors import safe_open
 
 from privfin.config import load_config
@@ -151,11 +153,42 @@ def test_shared_noise_is_stated_by_who_knows_which_shares() -> None:
     costs = [row["epsilon"] for row in table]
     assert costs == sorted(costs)
     assert costs[1] <= config.privacy.epsilon < costs[-1] == math.inf
-    observers = statement["observers"]
-    for observer in observers.values():
-        assert observer["epsilon"] == statement["population"]["epsilon"] == costs[0] == costs[1]
+    assert costs[1] == statement["population"]["epsilon"]
+    # Who knows fewer shares is left with more noise.
+    against = {name: o["epsilon"] for name, o in statement["observers"].items()}
+    assert against["outsider"] == against["coordinator"] == costs[0] < costs[1]
+    assert against["another site"] == against["coordinator with up to 1 sites"] == costs[1]
+    for observer in statement["observers"].values():
         assert 0 < observer["gdp"]["mu"] < math.inf
         assert 0.01 < observer["trade_off"][1]["true_positive_rate"] < 1.0
+
+
+def test_another_site_is_told_apart_when_every_share_counts() -> None:
+    """With privacy.collusion = 0 a site that subtracts its own share breaks the promise."""
+    config, plan = planned(privacy__trust="shared", privacy__collusion=0)
+    statement = privacy_statement(config, plan, dict.fromkeys(plan.cohort, plan.rounds))
+    against = {name: o["epsilon"] for name, o in statement["observers"].items()}
+    assert set(against) == {"outsider", "coordinator", "another site"}
+    promised = statement["population"]["epsilon"]
+    assert against["outsider"] == promised <= config.privacy.epsilon < against["another site"]
+    assert "less than was planned" in statement["observers"]["another site"]["sees"]
+    assert statement["colluding_sites"][1]["epsilon"] == against["another site"]
+
+
+@given(colluding=st.integers(0, 7), cohort=st.integers(8, 10))
+def test_stated_noise_is_there_in_every_cohort(colluding: int, cohort: int) -> None:
+    _, plan = planned(privacy__trust="shared", privacy__collusion=2)
+    assert plan.shared is not None
+    stated = plan.shared.event(1, colluding).variance
+    assert stated <= (cohort - colluding) * plan.shared.share_variance(cohort)
+
+
+def test_what_rounding_does_is_said_by_trust() -> None:
+    for trust, words in (("local", "noise and sums are floating"), ("shared", "exact integers")):
+        config, plan = planned(privacy__trust=trust)
+        listed = privacy_statement(config, plan, {})["not_covered"]
+        assert sum("rounding" in text for text in listed) == 1
+        assert any(words in text for text in listed)
 
 
 def test_a_person_at_several_sites_costs_more_with_shared_noise() -> None:

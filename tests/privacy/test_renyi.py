@@ -17,7 +17,6 @@ from privfin.privacy.renyi import (
     curve_epsilon,
     every_order,
     gaussian_curve,
-    order_for_cap,
     poisson_sampled,
 )
 
@@ -101,15 +100,3 @@ def test_conversions_agree_with_each_other_and_with_the_ends() -> None:
     assert curve_epsilon(np.zeros(len(ORDERS)), 0.0) == 0.0
     assert curve_delta(np.zeros(len(ORDERS)), 0.0) == 0.0
     assert curve_epsilon(np.full(len(ORDERS), math.inf), 1e-5) == math.inf
-
-
-@pytest.mark.parametrize("cap", [0.1, 1.0, 3.0, 8.0, 20.0])
-def test_the_order_of_a_cap_is_best_for_full_batches(cap: float) -> None:
-    low, high = 1e-3, 1e4
-    for _ in range(60):  # the noise at which 100 full batches cost the cap
-        noise = math.sqrt(low * high)
-        over = curve_epsilon(100 * gaussian_curve(noise, 1.0), 1e-5) > cap
-        low, high = (noise, high) if over else (low, noise)
-    curve = 100 * gaussian_curve(high, 1.0)
-    order = order_for_cap(cap, 1e-5)
-    assert curve_epsilon(curve, 1e-5, [order]) == pytest.approx(cap, rel=1e-6)

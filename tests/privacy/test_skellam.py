@@ -12,13 +12,17 @@ from scipy.stats import skellam
 
 from privfin.errors import PlanError
 from privfin.privacy.accounting import SubsampledGaussianEvent, epsilon, epsilon_rdp
+from privfin.privacy.composition import Spend, total_epsilon
 from privfin.privacy.renyi import ORDERS, poisson_sampled
 from privfin.privacy.skellam import (
     SubsampledSkellamEvent,
     skellam_curve,
-    skellam_epsilon,
     unsampled_curve,
 )
+
+
+def skellam_epsilon(events: list[SubsampledSkellamEvent], delta: float) -> float:
+    return total_epsilon([Spend((tuple(events),))], delta)
 
 
 def exact_divergence(order: int, shift: int, variance: float) -> float:

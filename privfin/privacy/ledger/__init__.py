@@ -2,7 +2,7 @@
 
 from privfin.privacy.ledger.chain import LedgerHead
 from privfin.privacy.ledger.datasets import DatasetKey, dataset_keys
-from privfin.privacy.ledger.ledger import Binding, Ledger
+from privfin.privacy.ledger.ledger import Binding, DataSet, Ledger
 from privfin.privacy.ledger.places import anchors_folder, ledger_home
 from privfin.privacy.ledger.recover import Recovery, recover_ledger
 from privfin.privacy.ledger.state import Reservation
@@ -11,6 +11,7 @@ from privfin.privacy.ledger.verify import Finding, verify_ledger
 
 __all__ = [
     "Binding",
+    "DataSet",
     "DatasetKey",
     "DatasetStatus",
     "Finding",

@@ -32,6 +32,7 @@ NO_ROW = "0" * 64
 """What the first row holds as the hash of the row before it."""
 
 _HASH = re.compile(r"[0-9a-f]{64}")
+_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 _ID = re.compile(r"[0-9a-f]{32}")
 _SIGNATURE = re.compile(r"[0-9a-f]{128}")
 
@@ -150,6 +151,27 @@ class LedgerHead:
         if not isinstance(seq, int) or isinstance(seq, bool) or seq < 1:
             raise LedgerError("not a ledger head: seq is malformed")
         return cls(seq=seq, **{name: str(value) for name, value in values.items()})
+
+    def to_text(self) -> str:
+        """Everything but the key in one word of at most 256 characters, for message headers."""
+        return ":".join([self.ledger_id, str(self.seq), self.hash, self.signature])
+
+    @classmethod
+    def from_text(cls, text: str, public_key: str) -> LedgerHead:
+        """Read back :meth:`to_text`. LedgerError if it is not a head; see :meth:`holds` too."""
+        parts = text.split(":")
+        if len(parts) != 4 or not _NUMBER.fullmatch(parts[1]):
+            raise LedgerError("not a ledger head: it has another form")
+        ledger_id, seq, hash_, signature = parts
+        return cls.from_dict(
+            {
+                "ledger_id": ledger_id,
+                "seq": int(seq),
+                "hash": hash_,
+                "signature": signature,
+                "public_key": public_key,
+            }
+        )
 
     def holds(self) -> bool:
         """Whether the signature is valid under the head's own public key."""

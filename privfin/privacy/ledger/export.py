@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,8 @@ def read_export(path: Path) -> tuple[list[Row], LedgerHead]:
 def read_heads(path: Path) -> list[LedgerHead]:
     """Every ledger head in a JSON file, however deep: a manifest, a report, an export, an anchor.
 
+    A file whose name ends in .jsonl, such as a run's events, holds an object a line.
+
     Raises:
         LedgerError: the file cannot be read, or holds no head.
     """
@@ -84,7 +87,8 @@ def read_heads(path: Path) -> list[LedgerHead]:
             for inner in value:
                 walk(inner)
 
-    walk(read_json(path))
+    for found in _read_lines(path) if path.suffix == ".jsonl" else [read_json(path)]:
+        walk(found)
     if not heads:
         raise LedgerError(f"{path} holds no ledger head")
     return heads
@@ -98,6 +102,19 @@ def read_json(path: Path) -> dict[str, Any]:
         raise LedgerError(f"{path} cannot be read as JSON") from error
     if not isinstance(found, dict):
         raise LedgerError(f"{path} is not a JSON object")
+    return found
+
+
+def _read_lines(path: Path) -> list[object]:
+    """What the lines of a file hold. A last line that was cut off by a crash is left out."""
+    try:
+        *lines, last = path.read_text(encoding="utf-8").split("\n")
+        found = [json.loads(line) for line in lines]
+        if last:
+            with suppress(ValueError):
+                found.append(json.loads(last))
+    except (OSError, ValueError, RecursionError) as error:
+        raise LedgerError(f"{path} cannot be read as lines of JSON") from error
     return found
 
 

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import re
-import secrets
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import numpy as np
 
 from privfin.errors import BudgetError, LedgerError, UserInputError
 from privfin.privacy.composition import Spend
-from privfin.privacy.ledger.anchors import (
-    anchors_of_home,
-    check_anchor,
-    read_anchor,
-    write_anchor,
-)
-from privfin.privacy.ledger.chain import LedgerHead, Row, check_link, next_row
+from privfin.privacy.ledger.book import LedgerBook, check_name, check_text
 from privfin.privacy.ledger.datasets import DatasetKey
 from privfin.privacy.ledger.fingerprints import (
     Fingerprints,
@@ -33,19 +21,10 @@ from privfin.privacy.ledger.fingerprints import (
     share_in,
     to_blob,
 )
-from privfin.privacy.ledger.keys import SigningKey, make_fingerprint_key, read_fingerprint_key
-from privfin.privacy.ledger.places import (
-    DATABASE,
-    FINGERPRINT_KEY,
-    SIGNING_KEY,
-    make_private_folder,
-)
 from privfin.privacy.ledger.spending import Cap, fitting_epsilon, spend_to_list
-from privfin.privacy.ledger.state import RESERVATION_KINDS, BoundSet, Reservation, State
+from privfin.privacy.ledger.state import RESERVATION_KINDS, BoundSet, Reservation
 from privfin.privacy.ledger.status import PopulationStatus, RunSpend, population_status, run_spends
-from privfin.privacy.ledger.store import Store
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 _RUN = re.compile(r"[!-~]{1,200}")
 
 
@@ -58,110 +37,20 @@ class Binding:
     population: str
 
 
-class Ledger:
-    """An open ledger. Make one with :meth:`create` or :meth:`open`; use it as a context manager.
+@dataclass(frozen=True)
+class DataSet:
+    """A data set to be bound: where it lies, its name for people, and all its patients.
 
-    Every method that writes holds the database's only write lock from its check to its commit, so
-    two processes cannot both take what only one may have. Whatever cannot be recorded raises
-    LedgerError, and nothing may go on.
+    Identifiers are kept only as keyed fingerprints.
     """
 
-    def __init__(self, home: Path, store: Store, key: SigningKey, fingerprint_key: bytes) -> None:
-        self.home = home
-        self._store = store
-        self._key = key
-        self._fingerprint_key = fingerprint_key
-        self._state = State()
-        self._last: Row | None = None
+    key: DatasetKey
+    name: str
+    patient_ids: Collection[str]
 
-    @classmethod
-    def exists(cls, home: Path) -> bool:
-        """Whether there is a ledger in ``home``.
 
-        Raises:
-            LedgerError: there was one, and it is gone.
-        """
-        if (home / DATABASE).exists():
-            return True
-        anchors = anchors_of_home(home)
-        if anchors:
-            raise LedgerError(
-                f"the ledger of {home} is missing: its last anchor is row {anchors[0].head.seq} of "
-                f"ledger {anchors[0].head.ledger_id}; put it back "
-                "from a safe copy, or from an export with privfin budget recover"
-            )
-        if (home / SIGNING_KEY).exists():
-            raise LedgerError(
-                f"the ledger of {home} is missing beside its key: put it back from a safe copy, "
-                "or from an export with privfin budget recover"
-            )
-        return False
-
-    @classmethod
-    def create(cls, home: Path, *, name: str) -> Ledger:
-        """A new ledger, its keys and its anchor.
-
-        Args:
-            home: the folder; made (0700) if it is not there.
-            name: of the data holder, for people.
-
-        Raises:
-            LedgerError: there is one, or there was one that is gone, or the disk fails.
-            UserInputError: a name of another form.
-        """
-        _check_name(name, "a data holder")
-        if cls.exists(home):
-            raise LedgerError(f"{home} has a ledger already: see privfin budget show")
-        make_private_folder(home)
-        key = SigningKey.make(home / SIGNING_KEY)
-        fingerprint_key = make_fingerprint_key(home / FINGERPRINT_KEY)
-        ledger = cls(home, Store.create(home / DATABASE), key, fingerprint_key)
-        body = {"ledger": secrets.token_hex(16), "name": name, "public_key": key.public}
-        with ledger._writing():
-            ledger._append("created", body)
-        return ledger
-
-    @classmethod
-    def open(cls, home: Path) -> Ledger:
-        """The ledger in ``home``, checked: its chain, its key, and its anchor.
-
-        Raises:
-            LedgerError: there is none, or it was changed, cut, put back, copied or damaged.
-        """
-        if not cls.exists(home):
-            raise LedgerError(f"there is no ledger in {home}: make one with privfin budget init")
-        key = SigningKey.read(home / SIGNING_KEY)
-        fingerprint_key = read_fingerprint_key(home / FINGERPRINT_KEY)
-        ledger = cls(home, Store.open(home / DATABASE), key, fingerprint_key)
-        try:
-            ledger._refresh()
-            ledger._known_head()
-            ledger._check_anchor()
-            ledger._anchor()
-        except BaseException:
-            ledger.close()
-            raise
-        return ledger
-
-    def __enter__(self) -> Ledger:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the files."""
-        self._store.close()
-
-    def head(self) -> LedgerHead:
-        """The last row's number, hash and signature, for manifests, messages and reports."""
-        self._refresh()
-        return self._known_head()
+class Ledger(LedgerBook):
+    """An open ledger. Make one with :meth:`create` or :meth:`open`; use it as a context manager."""
 
     def status(self) -> list[PopulationStatus]:
         """Cap, spent, reserved, left, runs, refusals and data sets of every population."""
@@ -198,78 +87,91 @@ class Ledger:
         Raises:
             UserInputError: a value out of range, no officer, or a raise without a reason.
         """
-        _check_name(population, "a population")
+        check_name(population, "a population")
         cap = Cap(epsilon, delta)
-        officer = _check_text(officer, "the officer's name")
+        officer = check_text(officer, "the officer's name")
         with self._writing():
             if self.needs_reason(population, cap):
-                _check_text(reason, "the reason for a higher cap")
+                check_text(reason, "the reason for a higher cap")
             body = {
                 "population": population,
                 "epsilon": str(cap.epsilon),
                 "delta": str(cap.delta),
                 "officer": officer,
-                "reason": _check_text(reason, "the reason", empty=True),
+                "reason": check_text(reason, "the reason", empty=True),
             }
             self._append("cap_set", body)
 
     def bind(
         self,
-        dataset: DatasetKey,
-        name: str,
+        parts: Sequence[DataSet],
         population: str,
-        patient_ids: Iterable[str],
         *,
         officer: str,
         different_people_reason: str | None = None,
         largest_overlap: float = 0.01,
-    ) -> Binding:
-        """Say whose data a data set holds. Again with more patients, these are added.
+    ) -> list[Binding]:
+        """Say whose data some data sets hold: all of them or, on an error, none.
+
+        A data set that is bound again with more patients gets these added.
 
         Args:
-            dataset: source and place.
-            name: of the data set, for people.
+            parts: the data sets.
             population: whose patients they are.
-            patient_ids: all of them; kept only as keyed fingerprints.
             officer: who says so.
             different_people_reason: why equal identifiers are other people, if they are.
-            largest_overlap: share of this data set's patients that another population may have.
+            largest_overlap: share of a data set's patients that another population may have.
 
         Raises:
-            BudgetError: too many belong to another population, or it is bound to another one.
+            BudgetError: too many belong to another population, or one is bound to another one.
             DataError: identifiers that name nobody.
         """
-        _check_name(population, "a population")
-        _check_name(name, "a data set")
-        officer = _check_text(officer, "the officer's name")
-        prints = fingerprints(self._fingerprint_key, patient_ids)
-        key = dataset_id(self._fingerprint_key, dataset.source, dataset.root)
+        check_name(population, "a population")
+        for part in parts:
+            check_name(part.name, "a data set")
+        officer = check_text(officer, "the officer's name")
+        found = [fingerprints(self._fingerprint_key, part.patient_ids) for part in parts]
         with self._writing():
-            before = self._state.datasets.get(key)
-            if before is not None and before.population != population:
-                raise BudgetError(
-                    f"this data set is bound to population '{before.population}' as "
-                    f"'{before.name}' and stays there"
+            for part, prints in zip(parts, found, strict=True):
+                self._bind_one(
+                    part, population, prints, officer, different_people_reason, largest_overlap
                 )
-            known = None
-            if before is not None and not self._lost(before):
-                known = self._prints(before)
-            if known is not None:
-                prints = np.union1d(prints, known)
-            if known is None or len(known) < len(prints):
-                self._check_overlap(
-                    name, population, prints, officer, different_people_reason, largest_overlap
-                )
-                self._store.add_place(key, dataset.source, dataset.root)
-                body = {
-                    "dataset": key,
-                    "name": before.name if before else name,
-                    "population": population,
-                    "officer": officer,
-                    "fingerprints": self._store.add_fingerprints(to_blob(prints)),
-                }
-                self._append("bound", body)
-        return _binding(self._state.datasets[key])
+        bound = [self.binding_of(part.key) for part in parts]
+        return [binding for binding in bound if binding is not None]
+
+    def _bind_one(
+        self,
+        part: DataSet,
+        population: str,
+        prints: Fingerprints,
+        officer: str,
+        reason: str | None,
+        largest_overlap: float,
+    ) -> None:
+        key = dataset_id(self._fingerprint_key, part.key.source, part.key.root)
+        before = self._state.datasets.get(key)
+        if before is not None and before.population != population:
+            raise BudgetError(
+                f"this data set is bound to population '{before.population}' as "
+                f"'{before.name}' and stays there"
+            )
+        known = None
+        if before is not None and not self._lost(before):
+            known = self._prints(before)
+        if known is not None:
+            prints = np.union1d(prints, known)
+        if known is not None and len(known) >= len(prints):
+            return
+        self._check_overlap(part.name, population, prints, officer, reason, largest_overlap)
+        self._store.add_place(key, part.key.source, part.key.root)
+        body = {
+            "dataset": key,
+            "name": before.name if before else part.name,
+            "population": population,
+            "officer": officer,
+            "fingerprints": self._store.add_fingerprints(to_blob(prints)),
+        }
+        self._append("bound", body)
 
     def binding_of(self, key: DatasetKey) -> Binding | None:
         """What a data set is bound to, None if to nothing."""
@@ -375,7 +277,7 @@ class Ledger:
     def abandon(self, reservation: Reservation, why: str) -> Reservation:
         """Give back a reservation of which nothing was started. LedgerError if anything was."""
         with self._writing():
-            body = {"run": reservation.run_id, "why": _check_text(why, "why")}
+            body = {"run": reservation.run_id, "why": check_text(why, "why")}
             self._append("abandoned", body)
         return self._state.reserved(reservation.run_id)
 
@@ -452,7 +354,7 @@ class Ledger:
             "population": population,
             "shares": {other: _percent(share) for other, share in worst.items()},
             "officer": officer,
-            "reason": _check_text(reason, "the reason"),
+            "reason": check_text(reason, "the reason"),
         }
         self._append("override", body)
 
@@ -475,79 +377,9 @@ class Ledger:
             )
         return from_blob(content)
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            with self._store.writing():
-                self._refresh()
-                if self._last is not None:
-                    self._check_anchor()
-                yield
-        except BaseException:
-            # Rows that were undone may be in the state: read it anew.
-            self._state, self._last = State(), None
-            raise
-        self._anchor()
-
-    def _append(self, kind: str, body: dict[str, Any]) -> None:
-        ledger_id = self._state.ledger_id or str(body["ledger"])
-        time = datetime.now(UTC).isoformat(timespec="seconds")
-        row = next_row(self._key, ledger_id, self._last, time=time, kind=kind, body=body)
-        self._state.apply(row)
-        self._store.append(row)
-        self._last = row
-
-    def _refresh(self) -> None:
-        """Read what other processes wrote, checked against what is known."""
-        last = self._last
-        if last is not None and self._store.hash_at(last.seq) != last.hash:
-            raise LedgerError(f"row {last.seq} changed while the ledger was open")
-        for row in self._store.rows(after=last.seq if last else 0):
-            ledger_id = self._state.ledger_id or str(row.content().get("ledger"))
-            check_link(ledger_id, self._last, row)
-            self._state.apply(row)
-            self._last = row
-        if self._last is None or self._last is last:
-            return
-        if self._state.public_key != self._key.public:
-            raise LedgerError(f"{self.home / SIGNING_KEY} is not the key of this ledger")
-        # The last signature covers its row's hash, which covers every row before. Without it a row
-        # slipped in by someone without the key would be signed by the next one of ours.
-        if not self._known_head().holds():
-            raise LedgerError(f"row {self._last.seq}: its signature does not fit")
-
-    def _known_head(self) -> LedgerHead:
-        if self._last is None:
-            raise LedgerError(f"{self.home / DATABASE} has no rows")
-        row = self._last
-        return LedgerHead(
-            self._state.ledger_id, row.seq, row.hash, row.signature, self._state.public_key
-        )
-
-    def _check_anchor(self) -> None:
-        head = self._known_head()
-        check_anchor(read_anchor(head.ledger_id), head, self._store.hash_at)
-
-    def _anchor(self) -> None:
-        write_anchor(self._key, self._known_head(), self.home, self._store.hash_at)
-
 
 def _binding(bound: BoundSet) -> Binding:
     return Binding(bound.dataset, bound.name, bound.population)
-
-
-def _check_name(name: str, what: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise UserInputError(
-            f"'{name}' cannot name {what}: use 1 to 64 letters, digits, spaces, '.', '_' or '-'"
-        )
-
-
-def _check_text(text: str, what: str, *, empty: bool = False) -> str:
-    text = text.strip()
-    if (not text and not empty) or len(text) > 500 or not text.isprintable():
-        raise UserInputError(f"{what} is needed, in one line of at most 500 characters")
-    return text
 
 
 def _percent(share: float) -> str:

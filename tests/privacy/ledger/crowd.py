@@ -2,8 +2,10 @@
 tests' threads are not forked and everything is imported once.
 
 Reads one JSON object a line: home, seed, kind ("gaussian" or "envelope"), logs (one a process),
-kills (for each the seconds after which it is killed, or null), and runs (how many each tries).
-Answers with one JSON list: the exit status of every process, -9 where it was killed.
+runs (how many each tries), and kills: for each process null, or the number of calls that it makes
+and the seconds after these when it is killed. So a kill strikes at a random point of the work
+whatever the machine's speed, also inside SQLite. Answers with one JSON list: the exit status of
+every process, -9 where it was killed.
 """
 
 from __future__ import annotations
@@ -68,9 +70,24 @@ def work(job: dict[str, Any], number: int) -> None:
                 say("!", "settle", run, 0)
 
 
+def tell_after(calls: int, tell: int, number: int) -> None:
+    """Write ``number`` to ``tell`` after so many calls of functions by this process."""
+    left = calls
+
+    def count(*_: object) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            sys.setprofile(None)
+            os.write(tell, bytes([number]))
+
+    sys.setprofile(count)
+
+
 def crowd(job: dict[str, Any]) -> list[int]:
     """Run all processes of a job at once."""
     wait, go = os.pipe()
+    heard, tell = os.pipe()
     children = []
     for number in range(len(job["logs"])):
         child = os.fork()
@@ -79,19 +96,30 @@ def crowd(job: dict[str, Any]) -> list[int]:
             try:
                 os.close(go)
                 os.read(wait, 1)  # until the parent closes its end: all begin together
+                kill = job["kills"][number]
+                if kill is not None:
+                    tell_after(kill[0], tell, number)
                 work(job, number)
+                if kill is not None:  # it made fewer calls than that
+                    sys.setprofile(None)
+                    os.write(tell, bytes([number]))
+                    while True:
+                        signal.pause()
                 code = 0
             finally:
                 os._exit(code)
         children.append(child)
     os.close(wait)
-    begin = time.monotonic()
     os.close(go)
-    due = sorted((after, child) for after, child in zip(job["kills"], children, strict=True)
-                 if after is not None)  # fmt: skip
-    for after, child in due:
-        time.sleep(max(0.0, begin + after - time.monotonic()))
-        os.kill(child, signal.SIGKILL)
+    left = {number for number, kill in enumerate(job["kills"]) if kill is not None}
+    while left:
+        (number,) = os.read(heard, 1)
+        if number in left:
+            left.remove(number)
+            time.sleep(job["kills"][number][1])
+            os.kill(children[number], signal.SIGKILL)
+    for end in (heard, tell):
+        os.close(end)
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 

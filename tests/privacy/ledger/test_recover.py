@@ -13,6 +13,7 @@ from privfin.errors import BudgetError, LedgerError, UserInputError
 from privfin.files import write_json
 from privfin.privacy.composition import EnvelopeEvent, Spend
 from privfin.privacy.ledger import (
+    DataSet,
     DatasetKey,
     Ledger,
     LedgerHead,
@@ -47,7 +48,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "home"
     with Ledger.create(home, name="Clinic") as ledger:
         ledger.set_cap("lungs", Decimal(8), Decimal("1e-5"), officer="Ann", reason="")
-        ledger.bind(KEY, "openi", "lungs", PATIENTS, officer="Ann")
+        ledger.bind([DataSet(KEY, "openi", PATIENTS)], "lungs", officer="Ann")
         run = reserve(ledger, "a")
     export(home, tmp_path / "early.json")
     with Ledger.open(home) as ledger:
@@ -83,10 +84,12 @@ def test_a_full_export_brings_everything_back_but_who_the_patients_are(home: Pat
         with pytest.raises(LedgerError, match="budget bind for it again"):
             ledger.check_patients(binding, PATIENTS)
         with pytest.raises(BudgetError, match="stays there"):
-            ledger.bind(KEY, "openi", "fresh", PATIENTS, officer="Ann")
+            ledger.bind([DataSet(KEY, "openi", PATIENTS)], "fresh", officer="Ann")
         with pytest.raises(LedgerError, match="lost in a recovery"):
-            ledger.bind(DatasetKey("openi", "/copy"), "x", "fresh", PATIENTS, officer="Ann")
-        ledger.bind(KEY, "openi", "lungs", PATIENTS, officer="Ann")
+            ledger.bind(
+                [DataSet(DatasetKey("openi", "/copy"), "x", PATIENTS)], "fresh", officer="Ann"
+            )
+        ledger.bind([DataSet(KEY, "openi", PATIENTS)], "lungs", officer="Ann")
         ledger.check_patients(binding, PATIENTS)
         assert run is not None
         ledger.settle(ledger.start(run, TWO))
@@ -167,8 +170,8 @@ def test_a_lost_key_is_replaced_only_when_asked_and_old_heads_still_verify(home:
     with Ledger.open(home) as ledger:
         assert ledger.binding_of(KEY) is None  # its name was keyed by the lost key
         with pytest.raises(LedgerError, match="lost in a recovery"):
-            ledger.bind(KEY, "openi", "fresh", PATIENTS, officer="Ann")
-        ledger.bind(KEY, "openi", "lungs", PATIENTS, officer="Ann")
+            ledger.bind([DataSet(KEY, "openi", PATIENTS)], "fresh", officer="Ann")
+        ledger.bind([DataSet(KEY, "openi", PATIENTS)], "lungs", officer="Ann")
         assert ledger.status()[0].reserved > 1.9
     assert verify_ledger(home) == []
 
