@@ -124,7 +124,7 @@ def print_plan(console: Console, config: RunConfig, plan: TrainingPlan) -> None:
     console.print(table)
     up, sites = plan.bytes_up, len(plan.sites)
     console.print(
-        f"{plan.parameters} parameters, {plan.rounds} rounds of {_local_steps(plan)} steps; a "
+        f"{plan.parameters} parameters, {plan.rounds} rounds of {_local_steps(plan)}; a "
         f"round sends {human_bytes(up)} up and {human_bytes(plan.bytes_down)} down a site "
         f"({human_bytes((up + plan.bytes_down) * sites)} in all, "
         f"{up / plan.parameters:.1f} bytes a parameter)",
@@ -156,7 +156,9 @@ def print_plan(console: Console, config: RunConfig, plan: TrainingPlan) -> None:
 def _local_steps(plan: TrainingPlan) -> str:
     """Steps of a round: one number, or from the fewest to the most of any site."""
     counts = sorted({site.local_steps for site in plan.sites})
-    return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    if len(counts) > 1:
+        return f"{counts[0]} to {counts[-1]} steps"
+    return f"{counts[0]} step" if counts[0] == 1 else f"{counts[0]} steps"
 
 
 def _print_missingness(console: Console, config: RunConfig) -> None:

@@ -1,14 +1,20 @@
 """What a patient has spent over several runs: events, spends, and the ε of all of them together.
 
 :func:`total_epsilon` is the figure that caps are enforced on. It holds also when the settings of a
-later run were chosen after the results of an earlier one were seen. For one Rényi order that is
-fixed in advance, divergences may then be added up to a budget as if all settings had been fixed
-(Feldman and Zrnic, "Individual Privacy Accounting via a Rényi Filter", arXiv:2008.11193, theorem
-3.1; Lécuyer, "Practical Privacy Filters and Odometers with Rényi Differential Privacy",
-arXiv:2103.01379). Taking the best of many orders afterwards, as is right for settings fixed in
-advance, is not covered by that proof: an analyst could steer each outcome towards the order that
-suits it. Hence the order comes from the cap, which is set in advance, or δ is shared among a few
-orders, of which each then holds on its own.
+later run were chosen after the results of an earlier one were seen. Two kinds of figures may then
+be added up to a budget as if all settings had been fixed in advance:
+
+* the Rényi divergences of one order (Feldman and Zrnic, "Individual Privacy Accounting via a Rényi
+  Filter", arXiv:2008.11193, theorem 3.1; Lécuyer, "Practical Privacy Filters and Odometers with
+  Rényi Differential Privacy", arXiv:2103.01379), best for many small runs,
+* the ε and the δ of each run by itself (Rogers, Roth, Ullman and Vadhan, "Privacy Odometers and
+  Filters: Pay-as-you-Go Composition", arXiv:1605.08294), best for a few large ones.
+
+Taking the best of several such filters afterwards is not covered by those proofs: an analyst could
+steer each outcome towards the filter that suits it. So δ is shared among them. Let S be any set of
+outcomes, and S_j those of S that end within the budget of filter j and of none before it. Filters
+only ever grow, so on S_j the process is the one that filter j alone would have stopped:
+P(S_j) <= e^ε Q(S_j) + δ_j, and over all j the δ_j add up to δ.
 """
 
 from __future__ import annotations
@@ -31,7 +37,10 @@ from privfin.privacy.renyi import (
 )
 from privfin.privacy.skellam import SubsampledSkellamEvent, skellam_curve
 
+#: Rényi orders that share half of δ.
 FILTER_ORDERS = (2, 3, 4, 5, 6, 8, 10, 14, 20, 32, 64, 128)
+# Beyond this many runs Rényi divergences are the better figure, and cost less time.
+_MOST_SUMMED = 8
 
 
 @dataclass(frozen=True, order=True)
@@ -141,17 +150,22 @@ def total_epsilon(spends: Sequence[Spend], delta: float) -> float:
 
     With one spend it is the tightest bound: privacy loss distributions for Gaussian events, Rényi
     divergences as soon as there is a Skellam event, the largest over the alternatives. With several
-    it is the Rényi filter: at an order the largest alternative of each spend, summed over the
-    spends. Envelopes add their ε and take their δ off ``delta``; so do Skellam events' slacks.
+    it is the least that one of these filters says, each with its share of δ:
+
+    * half of δ: the ε of each spend by itself, added up, with the shares 1/2, 1/6, 1/12, … of that
+      half in the order of ``spends``; for at most 8 spends,
+    * half of δ in equal shares: Rényi divergences at each of twelve orders, the largest alternative
+      of each spend, added up.
+
+    Envelopes add their ε and take their δ off ``delta``; so do Skellam events' slacks.
 
     Refusing every spend with which the total would exceed a cap keeps all spends within
-    (cap, ``delta``), however each was chosen. δ is shared among twelve orders, so this holds for
-    every cap at once, also for one that is raised later; one order chosen for a single cap would
-    give about 10 % less. A first spend above the filter's budget at an order but within the cap
-    does no harm: no other can then follow it.
+    (cap, ``delta``), however each was chosen, for every cap at once, also one that is raised later.
+    A first spend that is within the cap by itself but by no filter does no harm: no other can then
+    follow it.
 
     Args:
-        spends: in any order; may be empty.
+        spends: in the order of their reservation; may be empty.
         delta: 1e-12 <= δ < 1.
 
     Returns:
@@ -164,10 +178,7 @@ def total_epsilon(spends: Sequence[Spend], delta: float) -> float:
     costly = [spend for spend in spends if any(map(_live, spend.alternatives))]
     if len(costly) == 1:
         return max(_list_epsilon(_live(events), delta) for events in costly[0].alternatives)
-    curve, slack = _filtered(costly)
-    if slack >= delta:
-        return math.inf
-    return curve_epsilon(curve, (delta - slack) / len(FILTER_ORDERS), FILTER_ORDERS)
+    return min(_summed(costly, delta / 2.0), _filtered(costly, delta / 2.0))
 
 
 def events_curve(events: Sequence[Event]) -> FloatArray:
@@ -198,14 +209,28 @@ def events_slack(events: Sequence[Event]) -> float:
     )
 
 
-def _filtered(spends: Sequence[Spend]) -> tuple[FloatArray, float]:
+def _summed(spends: Sequence[Spend], delta: float) -> float:
+    """The ε of each spend by itself, added up, with its share of δ."""
+    if len(spends) > _MOST_SUMMED:
+        return math.inf
+    # 1/2 + 1/6 + 1/12 + … = 1
+    shares = [delta / (number * (number + 1)) for number in range(1, len(spends) + 1)]
+    return math.fsum(
+        max(_list_epsilon(_live(events), share) for events in spend.alternatives)
+        for spend, share in zip(spends, shares, strict=True)
+    )
+
+
+def _filtered(spends: Sequence[Spend], delta: float) -> float:
     """At every order the largest alternative of each spend, summed; and so for what δ loses."""
     curve = np.zeros(len(ORDERS))
     slack = 0.0
     for spend in spends:
         curve += np.max([events_curve(events) for events in spend.alternatives], axis=0)
         slack += max(map(events_slack, spend.alternatives))
-    return curve, slack
+    if slack >= delta:
+        return math.inf
+    return curve_epsilon(curve, (delta - slack) / len(FILTER_ORDERS), FILTER_ORDERS)
 
 
 def _list_epsilon(events: tuple[Event, ...], delta: float) -> float:

@@ -7,7 +7,7 @@ import math
 from dataclasses import fields
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privfin.errors import PlanError
@@ -103,18 +103,41 @@ def test_nothing_spent() -> None:
 
 
 @pytest.mark.parametrize("second", [GAUSSIAN, STRONGER, SKELLAM])
-def test_two_spends_cost_more_than_one_and_less_than_the_sum(second: Event) -> None:
+def test_two_spends_cost_more_than_one_and_hardly_more_than_the_sum(second: Event) -> None:
     spends = [one(GAUSSIAN), one(second)]
-    each = [total_epsilon([spend], 5e-6) for spend in spends]
     total = total_epsilon(spends, 1e-5)
-    assert max(total_epsilon([spend], 1e-5) for spend in spends) < total < 1.15 * sum(each)
-    assert total == total_epsilon(spends[::-1], 1e-5)
+    assert max(total_epsilon([spend], 1e-5) for spend in spends) < total
+    # By themselves at their shares of half of δ, added up.
+    shares = (1e-5 / 4, 1e-5 / 12)
+    apart = [total_epsilon([s], share) for s, share in zip(spends, shares, strict=True)]
+    assert total <= sum(apart)
+    assert total < 1.2 * sum(total_epsilon([spend], 1e-5) for spend in spends)
+
+
+def test_a_small_run_after_a_large_one_is_added_as_it_is() -> None:
+    """Rényi divergences alone would let nothing follow a run of few noisy steps."""
+    large, small = (SubsampledGaussianEvent(sigma, 0.0556, 20) for sigma in (0.576, 1.0))
+    first = total_epsilon([one(large)], 1e-5)
+    both = total_epsilon([one(large), one(small)], 1e-5)
+    apart = [total_epsilon([one(event)], share) for event, share in ((large, 2.5e-6),
+             (small, 1e-5 / 12))]  # fmt: skip
+    assert both == pytest.approx(sum(apart))
+    curve = events_curve([large]) + events_curve([small])
+    share = 1e-5 / 2 / len(FILTER_ORDERS)
+    renyi = min(curve_epsilon(curve, share, [order]) for order in FILTER_ORDERS)
+    assert first < both < 0.9 * renyi
+
+
+def test_many_small_runs_cost_far_less_than_their_sum() -> None:
+    small = SubsampledGaussianEvent(20.0, 0.05, 300)
+    many = total_epsilon([one(small)] * 40, 1e-5)
+    assert many < 0.5 * 40 * total_epsilon([one(small)], 1e-5)
 
 
 def test_spends_chosen_on_the_way_cost_more_than_one_long_run() -> None:
     """What is fixed in advance may be composed tightly, what follows on results may not."""
     long_run = accounting.epsilon([GAUSSIAN, GAUSSIAN], 1e-5)
-    assert long_run < total_epsilon([one(GAUSSIAN), one(GAUSSIAN)], 1e-5) < 1.4 * long_run
+    assert long_run < total_epsilon([one(GAUSSIAN), one(GAUSSIAN)], 1e-5) < 1.5 * long_run
 
 
 def test_a_patient_may_change_the_site_between_runs() -> None:
@@ -125,16 +148,28 @@ def test_a_patient_may_change_the_site_between_runs() -> None:
     assert total_epsilon(runs, 1e-5) >= total_epsilon([one(*a), one(*b)], 1e-5)
 
 
-def test_the_filter_shares_delta_among_its_orders() -> None:
-    """An order picked afterwards, as if only it had been used, would not cover a chosen spend."""
-    spends = [one(GAUSSIAN)] * 3
-    curve = 3 * events_curve([GAUSSIAN])
+def test_delta_is_shared_among_all_filters() -> None:
+    """A filter picked afterwards, as if only it had been used, would not cover a chosen spend."""
+    spends = [one(GAUSSIAN)] * 9  # too many for the sum of their own epsilons
+    curve = 9 * events_curve([GAUSSIAN])
     picked = min(curve_epsilon(curve, 1e-5, [order]) for order in FILTER_ORDERS)
     assert picked < total_epsilon(spends, 1e-5)
+    share = 1e-5 / 2 / len(FILTER_ORDERS)
     assert total_epsilon(spends, 1e-5) == pytest.approx(
-        min(curve_epsilon(curve, 1e-5 / len(FILTER_ORDERS), [order]) for order in FILTER_ORDERS)
+        min(curve_epsilon(curve, share, [order]) for order in FILTER_ORDERS)
     )
     assert set(FILTER_ORDERS) <= set(ORDERS)
+
+
+@given(sigmas=st.lists(st.floats(0.6, 20.0), min_size=1, max_size=12), more=st.floats(0.6, 20.0))
+@settings(max_examples=25, deadline=None)
+def test_another_spend_never_lowers_the_total(sigmas: list[float], more: float) -> None:
+    """Filters only grow: what was refused stays refused until something is given back."""
+    spends = [one(SubsampledGaussianEvent(sigma, 0.05, 100)) for sigma in sigmas]
+    longer = [*spends, one(SubsampledGaussianEvent(more, 0.05, 100))]
+    before = total_epsilon(spends, 1e-5)
+    # One spend is stated at its tightest, so it is the only one that may cost less than a filter.
+    assert total_epsilon(longer, 1e-5) > before
 
 
 def test_envelopes_add_epsilon_and_take_delta() -> None:
@@ -142,10 +177,15 @@ def test_envelopes_add_epsilon_and_take_delta() -> None:
     alone = total_epsilon([one(GAUSSIAN)], 6e-6)
     assert total_epsilon([one(GAUSSIAN, envelope)], 1e-5) == pytest.approx(alone + 2.0)
     assert total_epsilon([one(envelope)], 1e-5) == 2.0
-    assert total_epsilon([one(envelope), one(envelope)], 1e-5) > 4.0 - 1e-9
-    without = total_epsilon([one(GAUSSIAN), one(SKELLAM)], 6e-6)
-    with_one = total_epsilon([one(GAUSSIAN), one(SKELLAM), one(envelope)], 1e-5)
-    assert with_one == pytest.approx(without + 2.0)
+    pure = EnvelopeEvent(2.0, 0.0)
+    assert total_epsilon([one(pure)] * 4, 1e-5) == 8.0
+    # Many: each adds its epsilon to every Rényi divergence and its delta to what is lost of δ.
+    many, small = [one(GAUSSIAN)] * 9, EnvelopeEvent(2.0, 1e-6)
+    curve = 9 * events_curve([GAUSSIAN]) + 2.0
+    share = (5e-6 - 1e-6) / len(FILTER_ORDERS)
+    assert total_epsilon([*many, one(small)], 1e-5) == pytest.approx(
+        min(curve_epsilon(curve, share, [order]) for order in FILTER_ORDERS)
+    )
 
 
 def test_no_delta_left_is_infinite() -> None:
