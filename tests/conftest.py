@@ -117,6 +117,7 @@ def prepared() -> Callable[[RunConfig], PreparedData]:
             config.training.seed,
             config.training.augmentations,
             config.evaluation.choose_round,
+            config.evaluation.secure,
         )
         key = json.dumps([*(content[name] for name in sections), *others])
         if key not in known:

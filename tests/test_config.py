@@ -365,6 +365,7 @@ CHANGES = [
     ("crypto.value_bits", 12),
     ("crypto.update_bound", 1.5),
     ("evaluation.choose_round", "validation"),
+    ("evaluation.secure", True),
     ("evaluation.bootstrap", 10),
     ("evaluation.confidence", 0.9),
     ("evaluation.calibration_bins", 5),

@@ -68,6 +68,7 @@ class RunConfig(Section):
                 "aggregation = 'uncertainty' needs imputer = 'pfin', the one that states a variance"
             )
         self._check_trust()
+        self._check_secure_metrics()
         for site in self.federation.site:
             unknown = set(site.modalities) - set(self.modalities)
             if unknown:
@@ -96,6 +97,25 @@ class RunConfig(Section):
         for what, is_set in refused.items():
             if is_set:
                 raise ValueError(f"privacy.trust = 'shared' does not go with {what}")
+
+    def _check_secure_metrics(self) -> None:
+        """Refuse what would write down or show more than the sums over all sites."""
+        if not self.evaluation.secure:
+            return
+        refused = {
+            "crypto.encryption = 'none', which would show single counts": (
+                self.crypto.encryption != "bfv"
+            ),
+            "evaluation.choose_round = 'validation', which reads pooled patients": (
+                self.evaluation.choose_round == "validation"
+            ),
+            "training.fine_tune_steps, whose figures are of single sites": (
+                self.training.fine_tune_steps > 0
+            ),
+        }
+        for what, is_set in refused.items():
+            if is_set:
+                raise ValueError(f"evaluation.secure does not go with {what}")
 
     def without_paths(self) -> dict[str, Any]:
         """The content as JSON without places of files and folders: they differ between sites.

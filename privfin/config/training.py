@@ -262,6 +262,11 @@ class EvaluationConfig(Section):
     metrics: tuple[Metric, ...] = Field(
         default=METRICS, description="what is measured on held-out patients and written down"
     )
+    secure: bool = Field(
+        default=False,
+        description="let each site measure its own held-out patients and read the encrypted sum "
+        "of their counts only: figures with bounds, no intervals, no groups",
+    )
     bootstrap: int = Field(default=500, ge=0, le=100_000, description="resamples of patients")
     confidence: float = Field(default=0.95, gt=0.5, lt=1, description="level of the intervals")
     calibration_bins: int = Field(

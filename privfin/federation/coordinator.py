@@ -148,12 +148,33 @@ class Coordinator:
             self._ask(dict.fromkeys(self._cohort, finish), "finished", self._key_id())
         return done
 
-    def _sum_of(self, task: Task) -> tuple[bytes, ...]:
-        """The sum of one attempt at a round."""
-        total = self._new_sum()
+    def sum_metrics(self, round_number: int, attempt: int, owner_values: int) -> None:
+        """Add up which sites have patients, then their counts, and deliver both sums.
+
+        The whole cohort takes part or nothing is measured: counts have no noise, so the sums over
+        two cohorts would show the difference.
+
+        Args:
+            round_number: the rounds behind the model that is measured.
+            attempt: from 1.
+            owner_values: numbers in the first message; in the second there are ``plan.values``.
+
+        Raises:
+            SiteFailedError: a site failed.
+            ProtocolError: a message was refused.
+        """
+        asked = Task("metric-owners", round_number, attempt, self._cohort)
+        owners = self._sum_of(asked, owner_values)
+        sums = self._sum_of(Task("metrics", round_number, attempt, self._cohort, owners))
+        last = Task("metrics-sum", round_number, attempt, self._cohort, sums)
+        self._ask(dict.fromkeys(self._cohort, last), "metrics-taken", self._key_id())
+
+    def _sum_of(self, task: Task, values: int | None = None) -> tuple[bytes, ...]:
+        """The sum of what every site answers to a task: ``values`` numbers, or the plan's."""
+        total = self._new_sum(self._plan.values if values is None else values)
         for site in task.cohort:
             # One site at a time, so that memory holds one update and one sum.
-            update = self._ask({site: task}, "update", self._key_id())[site]
+            update = self._ask({site: task}, task.kind, self._key_id())[site]
             with _from_site(site):
                 total.add(list(update))
         return tuple(total.result())
@@ -174,10 +195,10 @@ class Coordinator:
             raise ProtocolError("rounds cannot start before the sites agree on a key")
         return self._public.key_id
 
-    def _new_sum(self) -> CiphertextSum | PlainSum:
+    def _new_sum(self, values: int) -> CiphertextSum | PlainSum:
         if self._public is None:
-            return PlainSum(self._plan.values)
-        slots = self._public.packing.masked_slots(self._plan.values)
+            return PlainSum(values)
+        slots = self._public.packing.masked_slots(values)
         return CiphertextSum(self._public, chunks_for(slots))
 
     def _ask(

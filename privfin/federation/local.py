@@ -206,7 +206,8 @@ def train_locally(
         run.save_checkpoint(current.checkpoint())
         run.record("round-finished", round=current.round, up=traffic.up, down=traffic.down)
         loss = math.nan
-        if "loss" in config.evaluation.metrics:
+        # With secure metrics nothing is measured on pooled patients, not even for the display.
+        if "loss" in config.evaluation.metrics and not config.evaluation.secure:
             assign(shown, current.vector)
             loss = held_out_loss(shown, data.test)
         watcher.round_finished(current.round, loss, traffic.up, traffic.down)

@@ -8,7 +8,9 @@ from typing import Literal, Protocol
 
 from privfin.errors import PrivfinError
 
-TaskKind = Literal["make-key", "take-key", "update", "finish"]
+TaskKind = Literal[
+    "make-key", "take-key", "update", "finish", "metric-owners", "metrics", "metrics-sum"
+]
 
 
 class SiteFailedError(PrivfinError):

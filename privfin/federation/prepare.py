@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 
 from privfin.config import RunConfig
 from privfin.data.augment import with_copies
@@ -17,6 +18,7 @@ from privfin.data.partition import (
     deal_shards,
     partition_by_origin,
     partition_patients,
+    public_rng,
     refuse_overlap,
     refuse_shared,
     split_patients,
@@ -25,6 +27,7 @@ from privfin.data.partition import (
 from privfin.data.records import Dataset
 from privfin.data.sources import LoadedData
 from privfin.errors import PlanError
+from privfin.evaluation.histograms import LARGEST_RECORDS, TOO_MANY_RECORDS
 from privfin.federation.encoding import Encoded, Encoding, encoder_notices
 from privfin.federation.local_training import SiteData
 from privfin.federation.plan import SiteDeclaration, declared_patients, site_modalities, site_names
@@ -41,6 +44,7 @@ Progress = Callable[[str, int, int], None]
 class TestData:
     """Held-out records, of patients that no site trains on.
 
+    ``sites`` names the site that each record belongs to, with ``evaluation.secure`` only.
     ``is_thinned`` says whether inputs were taken away from them (``missingness.test``).
     ``sex`` and ``age`` are those of :class:`~privfin.data.records.Record`, one a record, or empty;
     ``source`` names the part of a mix that a record comes from, and is None without a mix. They
@@ -56,6 +60,27 @@ class TestData:
     sex: tuple[str, ...] = ()
     age: tuple[float, ...] = ()
     source: tuple[str, ...] | None = None
+    sites: tuple[str, ...] = ()
+
+    def of_site(self, name: str, held: Sequence[str]) -> TestData:
+        """The records of one site, with the modalities that it holds: what it has to measure on.
+
+        Args:
+            name: the site.
+            held: its modalities.
+
+        Returns:
+            Its records, perhaps none, without what serves groups.
+        """
+        has_input = torch.stack([self.batch.present[m] for m in held]).any(dim=0).tolist()
+        own = zip(self.sites, has_input, strict=True)
+        rows = [at for at, (site, has) in enumerate(own) if site == name and has]
+        return TestData(
+            self.batch.rows(torch.tensor(rows, dtype=torch.long)).only(frozenset(held)),
+            tuple(self.patient_ids[at] for at in rows),
+            fingerprint="",
+            is_thinned=self.is_thinned,
+        )
 
 
 @dataclass(frozen=True)
@@ -116,6 +141,7 @@ def prepare(
     for name, held in holdings.items():
         parts[name] = _training_records(config, dataset.of_patients(dealt[name], name), held)
         _declare(config, name, held, parts[name])  # refuses before anything is encoded
+    owners = _held_out_owners(config, dataset, test)
     held_out = _held_out_records(config, dataset.of_patients(test, "test"))
     if not held_out.records:
         raise PlanError("no held-out patient has a known label, so the model cannot be measured")
@@ -148,6 +174,11 @@ def prepare(
     if cache is not None:
         cache.trim()
     test_data = _test_data(config, tested)
+    if owners:
+        sites_of = tuple(owners[patient] for patient in test_data.patient_ids)
+        test_data = replace(test_data, sites=sites_of)
+        if max(map(sites_of.count, set(sites_of))) > LARGEST_RECORDS:
+            raise PlanError(TOO_MANY_RECORDS)
     mark = "" if public is None else public.fingerprint()
     return PreparedData(
         sites,
@@ -300,6 +331,27 @@ def _deal(config: RunConfig, dataset: Dataset, train: Sequence[str]) -> dict[str
         config.training.seed,
     )
     return dict(zip(site_names(config), groups, strict=True))
+
+
+def _held_out_owners(config: RunConfig, dataset: Dataset, test: Sequence[str]) -> dict[str, str]:
+    """The site of every held-out patient, for ``evaluation.secure``; empty without it.
+
+    That of the data where sites are places; else, and among the shards of a place, by a public
+    deal that knows nothing of the patients. A site may get none.
+    """
+    if not config.evaluation.secure:
+        return {}
+    places = [(test, site_names(config))]
+    if config.federation.site:
+        rules = [(s.name, s.match) for s in config.federation.site]
+        found = partition_by_origin(dataset, test, rules)
+        places = [(found[s.name], list(s.names)) for s in config.federation.site]
+    owners = {}
+    for patients, names in places:
+        order = public_rng(config.training.seed, f"held-out {names[0]}").permutation(len(patients))
+        for turn, at in enumerate(order.tolist()):
+            owners[patients[at]] = names[turn % len(names)]
+    return owners
 
 
 def _check_declaration(config: RunConfig, where: str, declared: int, count: int) -> None:

@@ -75,8 +75,9 @@ class UpdateProtection(HoldsSecret):
         round_number: int,
         attempt: int,
         cohort: tuple[str, ...],
+        purpose: str = "update",
     ) -> list[bytes]:
-        """The codes of an update (n,) as the parts of a message.
+        """The codes of an update (n,) as the parts of a message; see ``MaskContext`` for the rest.
 
         Raises:
             ProtocolError: no key yet, or this round and attempt were protected before.
@@ -91,6 +92,7 @@ class UpdateProtection(HoldsSecret):
             round=round_number,
             attempt=attempt,
             cohort=cohort,
+            purpose=purpose,
         )
         slots = self._packing.masked_slots(codes.size)
         mask = self._masks.take(context, self._packing.modulus, slots)

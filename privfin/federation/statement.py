@@ -250,6 +250,12 @@ def _also_not_covered(config: RunConfig) -> list[str]:
             "the validation patients: the round to report is chosen by AUROC on them, without "
             "noise; they are neither trained nor tested on"
         )
+    if config.evaluation.secure:
+        found.append(
+            "the sums of the secure metrics: exact numbers of held-out patients and of records for "
+            "each cell, label and bin of scores, without noise; every site reads them, and sites "
+            "that put their own counts together read the sum over the others"
+        )
     if config.model.imputer == "retrieval":
         found.append(
             "the public records that missing features are taken from: their features are in the "

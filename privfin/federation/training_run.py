@@ -19,9 +19,11 @@ from privfin.federation.budget_gate import UNCOUNTED, BudgetGate
 from privfin.federation.choosing import ChosenRound, choose_round
 from privfin.federation.fine_tuning import fine_tune, fine_tuned_results
 from privfin.federation.local import Outcome, SilentObserver, TrainingObserver, train_locally
+from privfin.federation.metric_results import FederatedMetrics
 from privfin.federation.plan import TrainingPlan, make_plan
 from privfin.federation.prepare import PreparedData
 from privfin.federation.public_weights import encoder_digests
+from privfin.federation.secure_metrics import measure_securely
 from privfin.federation.statement import claim, privacy_statement
 from privfin.files import write_json
 from privfin.models.segments import assign, initial_model
@@ -255,15 +257,24 @@ def _finish(
     assign(model, outcome.vector)
     asked = (plan.label_names, config.evaluation, config.training.seed)
     allowed = config.evaluation.metrics
-    results = released(assess(model, data.test, *asked, progress=observer.stage), allowed)
+    federated: FederatedMetrics | None = None
+    if config.evaluation.secure:
+        observer.stage("adding up the sites' metrics", 0, 1)
+        federated = measure_securely(config, plan, data, run, outcome.vector, outcome.rounds, gate)
+        bins = config.evaluation.calibration_bins
+        results = federated.cell_results(config.evaluation.confidence, bins)
+    else:
+        results = released(assess(model, data.test, *asked, progress=observer.stage), allowed)
     groups: Groups = {}
-    if "groups" in allowed:
+    if "groups" in allowed and federated is None:
         groups = assess_groups(model, data.test, *asked, progress=observer.stage)
         groups = {
             by: {n: replace(g, cells=released(g.cells, allowed)) for n, g in of_kind.items()}
             for by, of_kind in groups.items()
         }
     metrics = _metrics(config, outcome.rounds, results, groups)
+    if federated is not None:
+        metrics["federated"] = federated.to_dict()
     if chosen is not None:
         metrics["chosen_by"] = chosen.describe(outcome.rounds)
         metrics["chosen_round"] = chosen.to_dict()
