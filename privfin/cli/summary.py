@@ -179,7 +179,7 @@ def _target(config: RunConfig) -> str:
 
 
 def print_extras(console: Console, extras: dict[str, Any]) -> None:
-    """What only some runs have: the round that was chosen, and the sites' own models."""
+    """What only some runs have: a chosen round, secure metrics, and the sites' own models."""
     chosen, tuned = extras.get("chosen_round"), extras.get("fine_tuned")
     if chosen:
         console.print(
@@ -188,6 +188,8 @@ def print_extras(console: Console, extras: dict[str, Any]) -> None:
             f"{chosen['validation_patients']} validation patients, read without noise",
             highlight=False,
         )
+    if extras.get("federated"):
+        _print_federated(console, extras["federated"])
     if not tuned:
         return
     table = Table(title="The sites' own, fine-tuned models", title_justify="left")
@@ -204,6 +206,45 @@ def print_extras(console: Console, extras: dict[str, Any]) -> None:
             f"{', '.join(tuned['without'])}",
             highlight=False,
         )
+
+
+def _print_federated(console: Console, federated: dict[str, Any]) -> None:
+    """How far the binning may be off, and what too few sites have."""
+    if federated["cells"]:
+        table = Table(
+            title="Measured by the sites, read as an encrypted sum: macro figures with bounds",
+            title_justify="left",
+        )
+        table.add_column("available", overflow="fold")
+        names = list(next(iter(federated["cells"].values()))["macro"])
+        for name in names:
+            table.add_column(name if name in ("loss", "brier") else name.upper(), justify="right")
+        for name, cell in federated["cells"].items():
+            table.add_row(name, *(_with_bounds(cell["macro"][figure]) for figure in names))
+        console.print(table)
+    for name, reason in federated["not_opened"].items():
+        console.print(f"Not opened: {name} ({reason})", highlight=False, soft_wrap=True)
+    for name, cell in federated["cells"].items():
+        by_reason: dict[str, list[str]] = {}
+        for label, reason in cell["not_opened"].items():
+            by_reason.setdefault(reason, []).append(label)
+        for reason, labels in by_reason.items():
+            console.print(
+                f"Not opened: {name}: {', '.join(labels)} ({reason})",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+
+
+def _with_bounds(figure: dict[str, float | None]) -> str:
+    """A figure with how far the pooled one may be from it."""
+    value, low, high = (figure[name] for name in ("value", "low", "high"))
+    if value is None or low is None:
+        return "-"
+    if high is None:
+        return f"at least {low:.3f}"
+    return f"{value:.3f} ±{max(high - value, value - low):.3f}"
 
 
 def print_result(

@@ -322,7 +322,7 @@ def _traffic(events: list[dict[str, Any]]) -> tuple[int, int]:
 
 
 #: Results that only some runs have; their keys in metrics.json.
-EXTRAS = ("chosen_round", "fine_tuned")
+EXTRAS = ("chosen_round", "fine_tuned", "federated")
 
 
 def _report(
