@@ -23,13 +23,6 @@ IntArray = npt.NDArray[np.int64]
 RANKING_BINS = 1024
 #: Bits after the point of the fixed-point sums.
 FRACTION_BITS = 16
-#: Bits of a number of records at one site, and the largest such number that can be added up.
-RECORD_BITS = 20
-LARGEST_RECORDS = 2**RECORD_BITS - 1
-TOO_MANY_RECORDS = (
-    f"a site has more than {LARGEST_RECORDS} held-out records, the most that secure metrics can "
-    "count: use evaluation.secure = false, or more sites"
-)
 #: Largest loss of a record that is added up, in nats; more is counted as beyond it.
 LARGEST_LOSS = 32.0
 

@@ -21,19 +21,18 @@ from privfin.errors import PlanError, ProtocolError
 from privfin.evaluation.histograms import (
     FRACTION_BITS,
     LARGEST_LOSS,
-    LARGEST_RECORDS,
-    RECORD_BITS,
-    TOO_MANY_RECORDS,
     FloatArray,
     IntArray,
     LabelSums,
     score_edges,
 )
 from privfin.federation.assessment import AS_IS, cells
+from privfin.federation.held_out import largest_records
 
 #: A count is opened only if this many sites add to it: with two, each could subtract its own.
 FEWEST_SITES = 3
-_SUM_BITS = RECORD_BITS + int(LARGEST_LOSS).bit_length() + FRACTION_BITS
+#: What a fixed-point sum has more bits than the number of records in it.
+_VALUE_BITS = int(LARGEST_LOSS).bit_length() + FRACTION_BITS
 
 Codes = npt.NDArray[np.uint64]
 
@@ -91,6 +90,7 @@ class MetricPlan:
         sites: how many sites are added.
         metrics: what may be measured; of anything else sites send zeros.
         calibration_bins: B, 0 without calibration.
+        largest_records: the most records that a site may have.
         digit_bits: bits of a digit, as many as the packing leaves for this number of sites.
     """
 
@@ -99,6 +99,7 @@ class MetricPlan:
     sites: int
     metrics: tuple[Metric, ...]
     calibration_bins: int
+    largest_records: int
     digit_bits: int
 
     @property
@@ -118,7 +119,8 @@ class MetricPlan:
     def values(self) -> int:
         """Numbers of the second message."""
         counts, sums = self._sizes
-        return counts * self._digits(RECORD_BITS) + sums * self._digits(_SUM_BITS)
+        of_count, of_sum = self._bits
+        return counts * self._digits(of_count) + sums * self._digits(of_sum)
 
     def bytes_up(self, packing: Packing) -> int:
         """Bytes of ciphertext that a site sends."""
@@ -177,16 +179,20 @@ class MetricPlan:
         counts: list[IntArray | list[int]] = []
         totals: list[IntArray | list[int]] = []
         for cell in sums:
-            if cell.records > LARGEST_RECORDS:
-                raise PlanError(TOO_MANY_RECORDS)
+            if cell.records > self.largest_records:
+                raise PlanError(
+                    f"a site has more than {self.largest_records} held-out records, the most "
+                    "that secure metrics can count here"
+                )
             counts.append([cell.records, cell.patients])
             for one in cell.labels:
                 counts += [one.positives, one.negatives, [one.beyond]]
                 totals += [[one.squared_error, one.loss], one.probability]
+        of_count, of_sum = self._bits
         return np.concatenate(
             [
-                self._to_digits(np.concatenate(counts), RECORD_BITS),
-                self._to_digits(np.concatenate(totals), _SUM_BITS),
+                self._to_digits(np.concatenate(counts), of_count),
+                self._to_digits(np.concatenate(totals), of_sum),
             ]
         )
 
@@ -200,9 +206,10 @@ class MetricPlan:
         if total.shape != (self.values,) or (total > most).any():
             raise ProtocolError("a sum of metrics is not that of the cohort")
         n_counts, _ = self._sizes
-        cut = n_counts * self._digits(RECORD_BITS)
-        counts = iter(self._from_digits(total[:cut], RECORD_BITS).reshape(len(self.cells), -1))
-        sums = iter(self._from_digits(total[cut:], _SUM_BITS).reshape(len(self.cells), -1))
+        of_count, of_sum = self._bits
+        cut = n_counts * self._digits(of_count)
+        counts = iter(self._from_digits(total[:cut], of_count).reshape(len(self.cells), -1))
+        sums = iter(self._from_digits(total[cut:], of_sum).reshape(len(self.cells), -1))
         bins = self.edges.size + 1
         found = []
         for _ in self.cells:
@@ -230,6 +237,12 @@ class MetricPlan:
         counts = len(self.cells) * (2 + labels * (2 * bins + 1))
         return counts, len(self.cells) * labels * (2 + self.calibration_bins)
 
+    @property
+    def _bits(self) -> tuple[int, int]:
+        """Bits of a site's counts, and of its fixed-point sums."""
+        of_count = self.largest_records.bit_length()
+        return of_count, of_count + _VALUE_BITS
+
     def _digits(self, bits: int) -> int:
         return -(-bits // self.digit_bits)
 
@@ -250,13 +263,21 @@ def _few(owners: np.int64) -> bool:
     return bool(0 < owners < FEWEST_SITES)
 
 
-def plan_metrics(config: RunConfig, label_names: Sequence[str], sites: int) -> MetricPlan:
+def plan_metrics(
+    config: RunConfig, label_names: Sequence[str], patients: Sequence[int]
+) -> MetricPlan:
     """The layout for a run. It depends on nothing but what is public.
+
+    Args:
+        config: the run's configuration.
+        label_names: the labels.
+        patients: declared training patients by site.
 
     Raises:
         PlanError: the packing has no room for the digits of so many sites.
     """
     packing = Packing.named(config.crypto.layout)
+    sites = len(patients)
     packing.check_headroom(sites, 1)
     metrics = config.evaluation.metrics
     names = tuple(cells(tuple(config.modalities)))
@@ -264,7 +285,13 @@ def plan_metrics(config: RunConfig, label_names: Sequence[str], sites: int) -> M
         names = (*names, AS_IS)
     bins = config.evaluation.calibration_bins if "calibration" in metrics else 0
     plan = MetricPlan(
-        names, tuple(label_names), sites, metrics, bins, packing.largest_value_bits(sites)
+        cells=names,
+        labels=tuple(label_names),
+        sites=sites,
+        metrics=metrics,
+        calibration_bins=bins,
+        largest_records=largest_records(patients),
+        digit_bits=packing.largest_value_bits(sites),
     )
     packing.check_headroom(sites, plan.digit_bits)
     return plan

@@ -18,7 +18,6 @@ from privfin.data.partition import (
     deal_shards,
     partition_by_origin,
     partition_patients,
-    public_rng,
     refuse_overlap,
     refuse_shared,
     split_patients,
@@ -27,8 +26,8 @@ from privfin.data.partition import (
 from privfin.data.records import Dataset
 from privfin.data.sources import LoadedData
 from privfin.errors import PlanError
-from privfin.evaluation.histograms import LARGEST_RECORDS, TOO_MANY_RECORDS
 from privfin.federation.encoding import Encoded, Encoding, encoder_notices
+from privfin.federation.held_out import check_records, held_out_owners
 from privfin.federation.local_training import SiteData
 from privfin.federation.plan import SiteDeclaration, declared_patients, site_modalities, site_names
 from privfin.federation.public_set import load_public, refuse_own_patients
@@ -141,7 +140,7 @@ def prepare(
     for name, held in holdings.items():
         parts[name] = _training_records(config, dataset.of_patients(dealt[name], name), held)
         _declare(config, name, held, parts[name])  # refuses before anything is encoded
-    owners = _held_out_owners(config, dataset, test)
+    owners = held_out_owners(config, dataset, test)
     held_out = _held_out_records(config, dataset.of_patients(test, "test"))
     if not held_out.records:
         raise PlanError("no held-out patient has a known label, so the model cannot be measured")
@@ -177,8 +176,7 @@ def prepare(
     if owners:
         sites_of = tuple(owners[patient] for patient in test_data.patient_ids)
         test_data = replace(test_data, sites=sites_of)
-        if max(map(sites_of.count, set(sites_of))) > LARGEST_RECORDS:
-            raise PlanError(TOO_MANY_RECORDS)
+        check_records(sites_of, [site.patients for site in declarations])
     mark = "" if public is None else public.fingerprint()
     return PreparedData(
         sites,
@@ -331,27 +329,6 @@ def _deal(config: RunConfig, dataset: Dataset, train: Sequence[str]) -> dict[str
         config.training.seed,
     )
     return dict(zip(site_names(config), groups, strict=True))
-
-
-def _held_out_owners(config: RunConfig, dataset: Dataset, test: Sequence[str]) -> dict[str, str]:
-    """The site of every held-out patient, for ``evaluation.secure``; empty without it.
-
-    That of the data where sites are places; else, and among the shards of a place, by a public
-    deal that knows nothing of the patients. A site may get none.
-    """
-    if not config.evaluation.secure:
-        return {}
-    places = [(test, site_names(config))]
-    if config.federation.site:
-        rules = [(s.name, s.match) for s in config.federation.site]
-        found = partition_by_origin(dataset, test, rules)
-        places = [(found[s.name], list(s.names)) for s in config.federation.site]
-    owners = {}
-    for patients, names in places:
-        order = public_rng(config.training.seed, f"held-out {names[0]}").permutation(len(patients))
-        for turn, at in enumerate(order.tolist()):
-            owners[patients[at]] = names[turn % len(names)]
-    return owners
 
 
 def _check_declaration(config: RunConfig, where: str, declared: int, count: int) -> None:

@@ -226,7 +226,7 @@ def measure_securely(
         PolicyError, PlanError: see :class:`MetricsSite`.
         SiteFailedError, ProtocolError: a site failed or a message was refused.
     """
-    layout = plan_metrics(config, plan.label_names, len(plan.cohort))
+    layout = plan_metrics(config, plan.label_names, [site.patients for site in plan.sites])
     if layout.sites < FEWEST_SITES:
         return too_few_sites(layout)
     model = initial_model(config, len(plan.label_names))

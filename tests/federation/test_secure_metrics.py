@@ -20,7 +20,7 @@ from privfin.crypto.masks import MaskContext
 from privfin.crypto.pack import DATA_SLOTS, POLY_DEGREE, Packing
 from privfin.errors import ConfigError, PlanError, PolicyError, ProtocolError
 from privfin.evaluation.calibration import brier_score, expected_calibration_error
-from privfin.evaluation.histograms import LARGEST_RECORDS, LabelSums
+from privfin.evaluation.histograms import LabelSums
 from privfin.federation.coordinator import Coordinator, SumPlan
 from privfin.federation.messages import RunIdentity, Task
 from privfin.federation.metric_plan import (
@@ -134,7 +134,7 @@ def measured(tiny: Callable[..., RunConfig], prepared: Any) -> Callable[..., Any
         config = tiny(**{**FOUR, **options})
         data = prepared(config)
         training = make_plan(config, data.declarations)
-        plan = plan_metrics(config, training.label_names, len(training.cohort))
+        plan = plan_metrics(config, training.label_names, [s.patients for s in training.sites])
         model = scorer(config, len(training.label_names))
         sums = {
             site.name: site_sums(model, data.test.of_site(site.name, site.modalities), plan)
@@ -432,17 +432,17 @@ def test_two_sites_are_refused(measured: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("layout", ["2x20", "3x15"])
-@pytest.mark.parametrize("sites", [3, 4, 16, 64])
+@pytest.mark.parametrize(("sites", "patients"), [(3, 10), (4, 10**6), (16, 200), (64, 10**6)])
 def test_sums_are_exact_up_to_the_largest_numbers(
-    tiny: Callable[..., RunConfig], layout: str, sites: int
+    tiny: Callable[..., RunConfig], layout: str, sites: int, patients: int
 ) -> None:
     config = tiny(evaluation__secure=True, crypto__layout=layout, crypto__value_bits=8)
-    plan = plan_metrics(config, ("a", "b"), sites)
+    plan = plan_metrics(config, ("a", "b"), [patients] * sites)
     packing = Packing.named(layout)
     packing.check_headroom(sites, plan.digit_bits)
     bins = plan.edges.size + 1
     rng = np.random.default_rng(sites)
-    most = LARGEST_RECORDS
+    most = plan.largest_records
     fixed = most * 32 * 2**16
 
     def label(top: bool) -> LabelSums:
@@ -476,7 +476,7 @@ def test_more_records_than_fit_are_refused_before_anything_is_sent(
     measured: Callable[..., Any],
 ) -> None:
     config, _, plan, sums = measured()
-    huge = [replace(empty(plan)[0], records=LARGEST_RECORDS + 1), *empty(plan)[1:]]
+    huge = [replace(empty(plan)[0], records=plan.largest_records + 1), *empty(plan)[1:]]
     with pytest.raises(PlanError, match="held-out records"):
         Exchange(config, plan, {**sums, "site-01": huge})
 
