@@ -478,3 +478,11 @@ def test_the_papers_size_is_a_preset_that_single_sizes_override():
     fin = load_config(None, [("model.fin.preset", "paper"), ("model.fin.layers", 2)]).model.fin
     assert (fin.layers, fin.heads, fin.feedforward, fin.tokens) == (2, 4, 1024, 1)
     assert RunConfig().model.fin.feedforward == 32
+
+
+def test_a_layout_can_be_chosen_alone():
+    """The narrow one has no room for 16 bits; a number that is given stays."""
+    assert load_config(None, [("crypto.layout", "3x15")]).crypto.value_bits == 11
+    assert load_config(None, [("crypto.layout", "2x20")]).crypto.value_bits == 16
+    given = [("crypto.layout", "3x15"), ("crypto.value_bits", 13)]
+    assert load_config(None, given).crypto.value_bits == 13

@@ -27,6 +27,8 @@ EPILOG = """Examples:
 
   privfin plan --epsilon 3 --trust shared --collusion 2 --plot plan.png
 
+  privfin plan --epsilon 8 --precision 3x15
+
 Noise-to-signal: length of the noise in one round's step over the longest that
 its signal can be, sigma sqrt(d) / (B sqrt(n L)) for d parameters, batch B, n
 sites and L local steps; sigma sqrt(d) / B with shared noise.
@@ -54,6 +56,10 @@ def plan(
     collusion: Annotated[
         int | None, typer.Option(help="With --trust shared: sites that may reveal their share.")
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Fields x bits in a slot: 2x20, or 3x15 for a third fewer bytes."),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any option, as section.key=value.")
     ] = None,
@@ -78,6 +84,7 @@ def plan(
         "training.batch_size": batch_size,
         "privacy.trust": trust,
         "privacy.collusion": collusion,
+        "crypto.layout": precision,
     }
     overrides += [(key, value) for key, value in named.items() if value is not None]
     settings = load_config(config, overrides)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import Field, field_serializer, field_validator, model_validator
 
@@ -242,13 +242,26 @@ class CryptoConfig(Section):
     layout: Literal["2x20", "3x15"] = Field(
         default="2x20", description="fields a slot x bits a field"
     )
-    value_bits: int = Field(default=16, ge=4, le=19, description="bits of one quantised value")
+    value_bits: int = Field(
+        default=16,
+        ge=4,
+        le=19,
+        description="bits of one quantised value; 11 if left out with layout 3x15",
+    )
     update_bound: float = Field(
         default=8.0,
         allow_inf_nan=False,
         gt=0,
         description="largest change of one parameter in a round; more is cut",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bits_of_the_layout(cls, content: Any) -> Any:
+        """Let a layout be chosen alone: narrow fields leave room for 11 bits and 16 sites."""
+        if isinstance(content, dict) and content.get("layout") == "3x15":
+            return {"value_bits": 11, **content}
+        return content
 
 
 class EvaluationConfig(Section):

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from privfin.config import ImputerKind, RunConfig
-from privfin.crypto.bfv import ciphertext_bytes
+from privfin.crypto.bfv import chunks_for, ciphertext_bytes
+from privfin.crypto.noise_margin import check_noise
 from privfin.crypto.pack import Packing
 from privfin.data.load import check_tables, label_names
 from privfin.data.missingness import check_label
@@ -243,7 +244,7 @@ def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> Tra
 
     Raises:
         PlanError: a site is smaller than a batch, delta is not below 1/patients, the budget
-            cannot be met, or the sum of all updates may overflow its field.
+            cannot be met, or the sum of all updates may overflow its field or not decrypt.
     """
     check_epsilon(config.privacy.epsilon)
     _check_cohort(config, len(declarations))
@@ -268,8 +269,12 @@ def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> Tra
     )
     carries_weights = config.training.aggregation == "uncertainty"
     total = parts[-1].stop + (len(parts) if carries_weights else 0)
+    rounds = config.training.rounds if shared is None else shared.steps
     if config.crypto.encryption == "bfv":
-        each = ciphertext_bytes(total, Packing.named(config.crypto.layout))
+        packing = Packing.named(config.crypto.layout)
+        each = ciphertext_bytes(total, packing)
+        chunks = chunks_for(packing.masked_slots(total))
+        check_noise(packing, len(declarations), rounds * chunks)
     else:
         each = 4 * total
     return TrainingPlan(
@@ -279,7 +284,7 @@ def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> Tra
         ),
         segments=plans,
         label_names=names,
-        rounds=config.training.rounds if shared is None else shared.steps,
+        rounds=rounds,
         fine_tune_steps=config.training.fine_tune_steps,
         bytes_up=each,
         bytes_down=each,
