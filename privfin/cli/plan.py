@@ -112,6 +112,7 @@ def plan(
 
 
 def _content(config: RunConfig, plan: TrainingPlan, table: list[Choice]) -> dict[str, Any]:
+    from privfin.federation.encryption_statement import encryption_statement
     from privfin.federation.planning import delta_advice, epsilon_at_several_sites, noise_to_signal
     from privfin.files import jsonable
 
@@ -138,6 +139,7 @@ def _content(config: RunConfig, plan: TrainingPlan, table: list[Choice]) -> dict
             "noise_to_signal": noise_to_signal(config, plan),
             "epsilon_of_a_person_at": {str(n): epsilon_at_several_sites(plan, n) for n in counts},
             "delta": delta_advice(plan),
+            "encryption": encryption_statement(config.crypto),
             "exchanges": plan.rounds,
             "bytes_a_site": plan.rounds * (plan.bytes_up + plan.bytes_down),
             "choices": [asdict(choice) for choice in table],
@@ -156,8 +158,9 @@ def _print(
     from rich.table import Table
 
     from privfin.cli.display import human_bytes, human_epsilon
-    from privfin.cli.summary import print_plan
+    from privfin.cli.summary import print_plan, warn_if_not_private
 
+    warn_if_not_private(console, config)
     print_plan(console, config, plan)
     site = max(plan.sites, key=lambda s: s.noise_multiplier)
     lines = [

@@ -77,7 +77,7 @@ def train(
         int | None,
         typer.Option(help="With --trust shared: sites that may reveal their noise share."),
     ] = None,
-    encryption: Annotated[str | None, typer.Option(help="bfv (with masks) or none.")] = None,
+    encryption: Annotated[str | None, typer.Option(help="bfv (with masks), ckks or none.")] = None,
     precision: Annotated[
         str | None,
         typer.Option(help="Fields x bits in a slot: 2x20, or 3x15 for a third fewer bytes."),

@@ -92,6 +92,9 @@ class RunConfig(Section):
             "crypto.encryption = 'none', which would show single contributions": (
                 self.crypto.encryption == "none" and not self.privacy.reproducible
             ),
+            "crypto.encryption = 'ckks', whose single contributions any site could decrypt": (
+                self.crypto.encryption == "ckks"
+            ),
         }
         for what, is_set in refused.items():
             if is_set:

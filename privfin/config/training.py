@@ -13,6 +13,9 @@ from privfin.config.base import Section
 Metric = Literal["loss", "auroc", "auprc", "brier", "calibration", "groups"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
+#: How updates are encrypted.
+Encryption = Literal["bfv", "ckks", "none"]
+
 
 class SiteConfig(Section):
     """One named site whose patients are those of certain places."""
@@ -236,8 +239,10 @@ class PrivacyConfig(Section):
 class CryptoConfig(Section):
     """How updates are protected on their way."""
 
-    encryption: Literal["bfv", "none"] = Field(
-        default="bfv", description="bfv (with masks), or none"
+    encryption: Encryption = Field(
+        default="bfv",
+        description="bfv (with masks), ckks (no masks: a site together with the coordinator reads "
+        "single updates), or none",
     )
     layout: Literal["2x20", "3x15"] = Field(
         default="2x20", description="fields a slot x bits a field"

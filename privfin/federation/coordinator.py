@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
+from privfin.config import Encryption
+from privfin.crypto import ckks
 from privfin.crypto.bfv import BfvPublic, CiphertextSum, chunks_for
 from privfin.crypto.envelope import ExpectedHeader, open_envelope
 from privfin.crypto.keys import Roster
@@ -29,7 +30,7 @@ class SumPlan:
     ends the run when one does.
     """
 
-    encryption: Literal["bfv", "none"]
+    encryption: Encryption
     layout: str
     values: int
     smallest_cohort: int | None = None
@@ -79,7 +80,7 @@ class Coordinator:
         self._plan = plan
         self._on_ledger_head = on_ledger_head
         self._cohort = tuple(roster)
-        self._public: BfvPublic | None = None
+        self._public: BfvPublic | ckks.CkksPublic | None = None
         self._up = 0
         self._down = 0
 
@@ -102,7 +103,10 @@ class Coordinator:
         if len(boxes) != len(others):
             raise ProtocolError(f"site '{maker}' sealed {len(boxes)} keys for {len(others)} sites")
         with _from_site(maker):
-            self._public = BfvPublic(public_bytes, Packing.named(self._plan.layout))
+            if self._plan.encryption == "ckks":
+                self._public = ckks.CkksPublic(public_bytes)
+            else:
+                self._public = BfvPublic(public_bytes, Packing.named(self._plan.layout))
         tasks = {
             site: Task("take-key", 0, 0, self._cohort, (box,))
             for site, box in zip(others, boxes, strict=True)
@@ -174,9 +178,11 @@ class Coordinator:
             raise ProtocolError("rounds cannot start before the sites agree on a key")
         return self._public.key_id
 
-    def _new_sum(self) -> CiphertextSum | PlainSum:
+    def _new_sum(self) -> CiphertextSum | ckks.CkksSum | PlainSum:
         if self._public is None:
             return PlainSum(self._plan.values)
+        if isinstance(self._public, ckks.CkksPublic):
+            return ckks.CkksSum(ckks.chunks_for(self._plan.values))
         slots = self._public.packing.masked_slots(self._plan.values)
         return CiphertextSum(self._public, chunks_for(slots))
 

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from privfin.errors import PrivfinError
+
+#: What a site sends before it is protected, and the sum: codes, or real numbers with CKKS.
+Numbers = npt.NDArray[np.uint64 | np.float64]
 
 TaskKind = Literal["make-key", "take-key", "update", "finish"]
 

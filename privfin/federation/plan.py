@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from privfin.config import ImputerKind, RunConfig
+from privfin.crypto import ckks
 from privfin.crypto.bfv import chunks_for, ciphertext_bytes
 from privfin.crypto.noise_margin import check_noise
 from privfin.crypto.pack import Packing
@@ -275,6 +276,8 @@ def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> Tra
         each = ciphertext_bytes(total, packing)
         chunks = chunks_for(packing.masked_slots(total))
         check_noise(packing, len(declarations), rounds * chunks)
+    elif config.crypto.encryption == "ckks":
+        each = ckks.ciphertext_bytes(total)
     else:
         each = 4 * total
     return TrainingPlan(
@@ -374,8 +377,11 @@ def _joint_part(config: RunConfig, site: SiteDeclaration, shared: SharedPlan) ->
 
 
 def _check_cohort(config: RunConfig, sites: int) -> None:
-    if config.crypto.encryption == "bfv" and sites < 2:
+    if config.crypto.encryption != "none" and sites < 2:
         raise PlanError(
             "a sum over one site hides nothing: use at least 2 sites, or --encryption none"
         )
-    Packing.named(config.crypto.layout).check_headroom(sites, config.crypto.value_bits)
+    if config.crypto.encryption == "ckks":
+        ckks.check_range(sites, config.crypto.update_bound)
+    else:
+        Packing.named(config.crypto.layout).check_headroom(sites, config.crypto.value_bits)

@@ -1,24 +1,27 @@
-"""How a site protects the integers that it sends, and reads the sum: mask, encrypt; decrypt."""
+"""How a site protects the numbers that it sends, and reads the sum: mask, encrypt; decrypt.
+
+BFV comes with masks, always. CKKS has none: see ``privfin.crypto.ckks``.
+"""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from privfin.config import CryptoConfig
 from privfin.crypto import plain
 from privfin.crypto.bfv import BfvKey
+from privfin.crypto.ckks import CkksKey
 from privfin.crypto.encoding import HoldsSecret, frame
 from privfin.crypto.keys import Roster, SiteIdentity, seal, unseal
 from privfin.crypto.masks import MaskBook, MaskContext, pair_secrets
 from privfin.crypto.pack import Packing
 from privfin.crypto.secure_sum import protect, reveal
 from privfin.errors import ProtocolError
-from privfin.federation.messages import RunIdentity
+from privfin.federation.messages import Numbers, RunIdentity
 
 
 class UpdateProtection(HoldsSecret):
-    """One site's keys and masks. Encryption and masks are used together or not at all."""
+    """One site's keys and masks. BFV and masks are used together or not at all."""
 
     def __init__(
         self, config: CryptoConfig, identity: SiteIdentity, roster: Roster, run: RunIdentity
@@ -29,7 +32,7 @@ class UpdateProtection(HoldsSecret):
         self._run = run
         self._packing = Packing.named(config.layout)
         self._masks = MaskBook(identity.name, pair_secrets(identity, roster))
-        self._key: BfvKey | None = None
+        self._key: BfvKey | CkksKey | None = None
 
     @property
     def key_id(self) -> str:
@@ -46,7 +49,8 @@ class UpdateProtection(HoldsSecret):
         maker, *others = self._roster
         if maker != self._identity.name:
             raise ProtocolError(f"the key is made by site '{maker}', not '{self._identity.name}'")
-        self._key = BfvKey.generate(self._packing)
+        is_ckks = self._config.encryption == "ckks"
+        self._key = CkksKey.generate() if is_ckks else BfvKey.generate(self._packing)
         secret = self._key.secret_bytes()
         boxes = [
             seal(self._roster[site], self._identity, secret, self._box_context()) for site in others
@@ -62,7 +66,10 @@ class UpdateProtection(HoldsSecret):
         self._refuse_second_key()
         maker = next(iter(self._roster))
         secret = unseal(self._identity, self._roster[maker], box, self._box_context())
-        self._key = BfvKey.from_secret_bytes(secret, self._packing)
+        if self._config.encryption == "ckks":
+            self._key = CkksKey.from_secret_bytes(secret)
+        else:
+            self._key = BfvKey.from_secret_bytes(secret, self._packing)
 
     def check_ready(self) -> None:
         """Raise ProtocolError if updates are to be encrypted and there is no key yet."""
@@ -71,19 +78,22 @@ class UpdateProtection(HoldsSecret):
 
     def protect(
         self,
-        codes: npt.NDArray[np.uint64],
+        numbers: Numbers,
         round_number: int,
         attempt: int,
         cohort: tuple[str, ...],
     ) -> list[bytes]:
-        """The codes of an update (n,) as the parts of a message.
+        """An update (n,) as the parts of a message: codes, or real numbers with CKKS.
 
         Raises:
             ProtocolError: no key yet, or this round and attempt were protected before.
         """
         if self._config.encryption == "none":
-            return plain.to_bytes(codes)
+            return plain.to_bytes(numbers.astype(np.uint64))
         key = self._own_key()
+        if isinstance(key, CkksKey):
+            return key.public().encrypt(numbers.astype(np.float64))
+        codes = numbers.astype(np.uint64)
         context = MaskContext(
             run_id=self._run.run_id,
             key_id=self.key_id,
@@ -96,17 +106,25 @@ class UpdateProtection(HoldsSecret):
         mask = self._masks.take(context, self._packing.modulus, slots)
         return protect(codes, self._packing, mask, key.public())
 
-    def reveal(self, parts: list[bytes], values: int) -> npt.NDArray[np.uint64]:
-        """The sum of a whole cohort's codes, (values,).
+    def reveal(self, parts: list[bytes], values: int, cohort: int) -> Numbers:
+        """The sum of a cohort's codes or real numbers, (values,).
+
+        Args:
+            parts: the encrypted sum.
+            values: numbers in each update.
+            cohort: how many sites were to send one.
 
         Raises:
             ProtocolError: no key, malformed parts, or a sum that is not that of the cohort.
         """
         if self._config.encryption == "none":
             return plain.from_bytes(parts, values)
-        return reveal(parts, self._own_key(), values, self._packing)
+        key = self._own_key()
+        if isinstance(key, CkksKey):
+            return key.decrypt_sum(parts, values, cohort, self._config.update_bound)
+        return reveal(parts, key, values, self._packing)
 
-    def _own_key(self) -> BfvKey:
+    def _own_key(self) -> BfvKey | CkksKey:
         if self._key is None:
             raise ProtocolError(f"site '{self._identity.name}' has no encryption key yet")
         return self._key

@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from privfin.config import RunConfig
+from privfin.crypto.ckks import clip
 from privfin.crypto.quantize import Quantizer
 from privfin.federation.aggregation import Aggregation
 from privfin.federation.joint_training import JointSum
+from privfin.federation.messages import Numbers
 from privfin.federation.plan import TrainingPlan
 from privfin.models.segments import Vector
 from privfin.randomness import RandomStream
@@ -20,18 +22,19 @@ from privfin.randomness import RandomStream
 class RoundWork(Protocol):
     """One site's work in a round, between the global model and the encryption."""
 
-    def codes(self, start: Vector, number: int, cohort: int) -> npt.NDArray[np.uint64]:
+    def codes(self, start: Vector, number: int, cohort: int) -> Numbers:
         """What the site sends in round ``number``, from the parameters ``start``.
 
         Returns:
-            (plan.values,) codes of ``crypto.value_bits`` bits.
+            (plan.values,) codes of ``crypto.value_bits`` bits; with CKKS, real numbers of at most
+            ``crypto.update_bound``.
         """
         ...
 
     def incoming(
-        self, total: npt.NDArray[np.uint64], cohort: int
+        self, total: Numbers, cohort: int
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-        """From the sum of a cohort's codes to what is applied, and its divisors."""
+        """From the sum of what a cohort sent to what is applied, and its divisors."""
         ...
 
 
@@ -77,20 +80,26 @@ class LocalRound:
         self._trained = plan.trained_mask(own.modalities, config.model.imputer)
         self._aggregation = Aggregation(config, plan, site)
         self._quantizer = Quantizer(config.crypto.update_bound, config.crypto.value_bits)
+        self._is_real = config.crypto.encryption == "ckks"
 
-    def codes(self, start: Vector, number: int, cohort: int) -> npt.NDArray[np.uint64]:
+    def codes(self, start: Vector, number: int, cohort: int) -> Numbers:
         """See :class:`RoundWork`."""
         change = self._trainer.train(start, number, self._steps)
         # Exact zeros outside the trained segments, whatever floating point did.
         change = np.where(self._trained, change, np.float32(0)).astype(np.float32)
         update = self._aggregation.outgoing(start, change)
+        if self._is_real:
+            return clip(update, self._quantizer.bound)
         return self._quantizer.encode(update, self._rounding(number))
 
     def incoming(
-        self, total: npt.NDArray[np.uint64], cohort: int
+        self, total: Numbers, cohort: int
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
         """See :class:`RoundWork`."""
-        return self._aggregation.incoming(self._quantizer.decode_sum(total, cohort))
+        if self._is_real:
+            return self._aggregation.incoming(total.astype(np.float64))
+        codes = total.astype(np.uint64)
+        return self._aggregation.incoming(self._quantizer.decode_sum(codes, cohort))
 
 
 class JointRound:
@@ -100,12 +109,12 @@ class JointRound:
         self._trainer = trainer
         self._joint = joint
 
-    def codes(self, start: Vector, number: int, cohort: int) -> npt.NDArray[np.uint64]:
+    def codes(self, start: Vector, number: int, cohort: int) -> Numbers:
         """See :class:`RoundWork`."""
         return self._joint.encode(self._trainer.contribute(start, number, cohort))
 
     def incoming(
-        self, total: npt.NDArray[np.uint64], cohort: int
+        self, total: Numbers, cohort: int
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
         """See :class:`RoundWork`."""
-        return self._joint.decode(total, cohort)
+        return self._joint.decode(total.astype(np.uint64), cohort)

@@ -187,8 +187,9 @@ class Site:
 
     def _apply(self, task: Task) -> None:
         try:
-            total = self._protection.reveal(list(task.parts), self._plan.values)
-            step, divisors = self._work.incoming(total, len(self._cohort))
+            cohort = len(self._cohort)
+            total = self._protection.reveal(list(task.parts), self._plan.values, cohort)
+            step, divisors = self._work.incoming(total, cohort)
         except (ProtocolError, ValueError, RuntimeError) as error:
             # Answers to chosen ciphertexts would give away the key bit by bit, so there is one
             # answer, in one wording, and no second try.

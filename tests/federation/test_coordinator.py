@@ -74,7 +74,7 @@ def test_constructor_takes_only_public_things() -> None:
     }
     assert set(get_type_hints(RunIdentity).values()) == {str}
     assert get_type_hints(SumPlan) == {
-        "encryption": Literal["bfv", "none"],
+        "encryption": Literal["bfv", "ckks", "none"],
         "layout": str,
         "values": int,
         "smallest_cohort": int | None,

@@ -13,6 +13,7 @@ from privfin.config import RunConfig
 from privfin.crypto.masks import MaskBook, MaskContext
 from privfin.crypto.quantize import Quantizer
 from privfin.crypto.secure_sum import reveal
+from privfin.errors import ProtocolError
 from privfin.federation.local import train_locally
 from privfin.federation.plan import make_plan
 from privfin.federation.training_run import start_run
@@ -47,6 +48,40 @@ def test_encrypted_and_plain_rounds_end_in_the_same_bits(
     assert len(finals) == 1
     moved = encrypted.applied["site-01"][1] != encrypted.applied["site-01"][0]
     assert moved.mean() > 0.5
+
+
+def test_ckks_rounds_end_in_the_same_model_everywhere_without_rounding(
+    federation: Federations,
+) -> None:
+    """Sites agree to the bit, and on the exact average of real numbers but for 1e-6."""
+    one = federation(crypto__encryption="ckks").train()
+    kept = {tuple(v.tobytes() for v in applied) for applied in one.applied.values()}
+    assert len(kept) == 1
+    bound = one.config.crypto.update_bound
+    total = np.zeros(one.plan.parameters)
+    for site in one.cohort:
+        mask = one.plan.trained_mask(one.plan.site(site).modalities, one.config.model.imputer)
+        total += np.where(mask, np.clip(one.changes[site][1], -bound, bound), 0)
+    wanted = _initial(one) + total / one.plan.divisors()
+    assert np.abs(one.applied["site-01"][0] - wanted).max() < 1e-6
+    update = one.update_of("site-01", 1).reply
+    assert len(update) < one.plan.bytes_up + 4096
+
+
+def test_a_key_holder_reads_single_ckks_updates_and_a_site_refuses_to_apply_one(
+    federation: Federations,
+) -> None:
+    """What the statement says of ckks; and the coordinator cannot make a site open one update."""
+    one = federation(crypto__encryption="ckks").agree()
+    replies = {site: one.sites[site].handle(one.task("update", 1)) for site in one.cohort}
+    blobs = _parts(one, replies["site-02"], "site-02")
+    key = one.sites["site-01"]._protection._key
+    found = key.decrypt_sum(blobs, one.plan.values, 1, one.config.crypto.update_bound)
+    have = one.plan.site("site-02").modalities
+    sent = np.where(one.plan.trained_mask(have, "fin"), one.changes["site-02"][1], 0)
+    assert np.abs(found - sent).max() < 1e-6
+    with pytest.raises(ProtocolError, match="stopped for good"):
+        one.sites["site-01"].handle(one.task("update", 2, *blobs))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -108,16 +143,21 @@ def test_flower_changes_nothing(
 # --- masks ----------------------------------------------------------------------------------
 
 
-def _slots_of_one_site(one: Any, site: str) -> Any:
-    """Decrypt one site's ciphertexts from the transcript, as a coordinator with a key could."""
+def _parts(one: Any, reply: bytes, site: str) -> list[bytes]:
+    """The ciphertexts of one site's update in round 1."""
     from privfin.crypto.envelope import ExpectedHeader, open_envelope
 
-    exchange = one.update_of(site, 1)
-    key = one.sites["site-03"]._protection._key
+    key_id = one.sites[site]._protection.key_id
     expected = ExpectedHeader(
-        "update", one.run.run_id, 1, 1, (site,), key.public().key_id, one.run.config_digest
+        "update", one.run.run_id, 1, 1, (site,), key_id, one.run.config_digest
     )
-    blobs = list(open_envelope(exchange.reply, one.roster, expected).parts)
+    return list(open_envelope(reply, one.roster, expected).parts)
+
+
+def _slots_of_one_site(one: Any, site: str) -> Any:
+    """Decrypt one site's ciphertexts from the transcript, as a coordinator with a key could."""
+    key = one.sites["site-03"]._protection._key
+    blobs = _parts(one, one.update_of(site, 1).reply, site)
     return key.decrypt(blobs, one.packing.masked_slots(one.plan.parameters))
 
 
