@@ -57,6 +57,15 @@ def test_precision_is_the_layout_and_leaves_out_what_it_has_no_room_for(privfin:
     assert refused.code == 2 and "crypto.layout" in refused.err
 
 
+def test_ckks_says_that_it_is_weaker(privfin: Call) -> None:
+    words = ["plan", "--epsilon", "4", *SMALL, "--set", "crypto.encryption=ckks"]
+    said = privfin(*words)
+    assert said.code == 0, said.err
+    assert "Weaker: ckks has no masks" in said.out
+    assert "must not be shared" in " ".join(said.out.split())
+    assert json.loads(privfin(*words, "--json").out)["encryption"]["weaker"]
+
+
 def test_the_tables_fit_and_the_plot_is_drawn(privfin: Call, folder: Path) -> None:
     said = privfin("plan", "--epsilon", "4", *SMALL, "--plot", "plan.svg")
     assert said.code == 0, said.err
