@@ -35,6 +35,7 @@ from privfin.crypto.bfv_format import (
 )
 from privfin.crypto.encoding import HoldsSecret
 from privfin.crypto.pack import MAX_SUMMANDS, POLY_DEGREE, Packing
+from privfin.crypto.slots import Slots
 from privfin.errors import ProtocolError
 
 
@@ -107,7 +108,7 @@ class BfvPublic:
         # TenSEAL takes representatives centred on zero.
         signed = np.where(padded > t // 2, padded - t, padded)
         return [
-            bytes(tenseal.bfv_vector(self._context, chunk.tolist()).serialize())
+            bytes(tenseal.bfv_vector(self._context, Slots(chunk)).serialize())
             for chunk in signed.reshape(-1, POLY_DEGREE)
         ]
 

@@ -28,6 +28,7 @@ from privfin.crypto.bfv_format import CIPHERTEXT_MODULUS, context_bytes
 from privfin.crypto.ckks_format import CIPHERTEXT_BYTES, SCALE, SLOTS
 from privfin.crypto.encoding import HoldsSecret
 from privfin.crypto.pack import MAX_SUMMANDS
+from privfin.crypto.slots import Slots
 from privfin.errors import PlanError, ProtocolError
 
 DATA_SLOTS = SLOTS - 1
@@ -129,7 +130,7 @@ class CkksPublic:
         padded = np.zeros(rows.shape[0] * DATA_SLOTS)
         padded[: values.size] = values
         rows[:, :DATA_SLOTS] = padded.reshape(-1, DATA_SLOTS)
-        return [bytes(tenseal.ckks_vector(self._context, row.tolist()).serialize()) for row in rows]
+        return [bytes(tenseal.ckks_vector(self._context, Slots(row)).serialize()) for row in rows]
 
 
 class CkksKey(HoldsSecret):

@@ -18,6 +18,17 @@ from privfin.crypto.pack import DATA_SLOTS, POLY_DEGREE, Packing
 from privfin.errors import ProtocolError
 
 
+def lay_out(values: npt.NDArray[np.uint64], packing: Packing) -> npt.NDArray[np.int64]:
+    """Pack codes (n,) and leave the check slots zero: (packing.masked_slots(n),) in [0, t)."""
+    packed = packing.pack(values)
+    chunks = packing.masked_slots(values.size) // POLY_DEGREE
+    data = np.zeros(chunks * DATA_SLOTS, dtype=np.int64)
+    data[: packed.size] = packed
+    rows = np.zeros((chunks, POLY_DEGREE), dtype=np.int64)
+    rows[:, :DATA_SLOTS] = data.reshape(-1, DATA_SLOTS)
+    return rows.reshape(-1)
+
+
 def protect(
     values: npt.NDArray[np.uint64],
     packing: Packing,
@@ -44,15 +55,9 @@ def protect(
         raise ProtocolError(f"the key is for packing {public.packing.name}, not {packing.name}")
     if not values.size:
         raise ValueError("an update holds no values")
-    packed = packing.pack(values)
-    total = packing.masked_slots(values.size)
-    data = np.zeros(total // POLY_DEGREE * DATA_SLOTS, dtype=np.int64)
-    data[: packed.size] = packed
-    rows = np.zeros((total // POLY_DEGREE, POLY_DEGREE), dtype=np.int64)
-    rows[:, :DATA_SLOTS] = data.reshape(-1, DATA_SLOTS)
-    slots = rows.reshape(-1)
+    slots = lay_out(values, packing)
     if mask.shape != slots.shape:
-        raise ValueError(f"the mask must have {total} slots, got shape {mask.shape}")
+        raise ValueError(f"the mask must have {slots.size} slots, got shape {mask.shape}")
     slots = (slots + mask) % packing.modulus
     return public.encrypt(slots)
 
