@@ -218,7 +218,7 @@ def check_without_data(config: RunConfig) -> None:
     """
     check_tables(config)
     check_label(config.missingness.label, label_names(config))
-    _check_cohort(config, len(site_names(config)))
+    check_cohort(config, len(site_names(config)))
     if len(declared_patients(config)) == len(site_names(config)):
         make_plan(config, declared_sites(config))
 
@@ -248,7 +248,7 @@ def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> Tra
             cannot be met, or the sum of all updates may overflow its field or not decrypt.
     """
     check_epsilon(config.privacy.epsilon)
-    _check_cohort(config, len(declarations))
+    check_cohort(config, len(declarations))
     check_tables(config)
     names = label_names(config)
     check_label(config.missingness.label, names)
@@ -268,8 +268,7 @@ def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> Tra
         )
         for s in parts
     )
-    carries_weights = config.training.aggregation == "uncertainty"
-    total = parts[-1].stop + (len(parts) if carries_weights else 0)
+    total = _values(config, parts[-1].stop, len(parts))
     rounds = config.training.rounds if shared is None else shared.steps
     if config.crypto.encryption == "bfv":
         packing = Packing.named(config.crypto.layout)
@@ -291,7 +290,7 @@ def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> Tra
         fine_tune_steps=config.training.fine_tune_steps,
         bytes_up=each,
         bytes_down=each,
-        carries_weights=carries_weights,
+        carries_weights=total > parts[-1].stop,
         exchanges_a_round=1 if shared is None else config.training.local_steps,
     )
 
@@ -376,7 +375,22 @@ def _joint_part(config: RunConfig, site: SiteDeclaration, shared: SharedPlan) ->
     )
 
 
-def _check_cohort(config: RunConfig, sites: int) -> None:
+def message_values(config: RunConfig) -> int:
+    """Numbers in a site's update: parameters, and a weight a segment where weights are secret."""
+    parts = segments(initial_model(config, len(label_names(config))))
+    return _values(config, parts[-1].stop, len(parts))
+
+
+def _values(config: RunConfig, parameters: int, n_segments: int) -> int:
+    return parameters + (n_segments if config.training.aggregation == "uncertainty" else 0)
+
+
+def check_cohort(config: RunConfig, sites: int) -> None:
+    """Refuse a cohort that the encryption cannot sum or whose sum hides nothing.
+
+    Raises:
+        PlanError: it is.
+    """
     if config.crypto.encryption != "none" and sites < 2:
         raise PlanError(
             "a sum over one site hides nothing: use at least 2 sites, or --encryption none"
