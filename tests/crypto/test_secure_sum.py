@@ -11,7 +11,7 @@ from scipy import stats
 from privfin.crypto.bfv import BfvKey, CiphertextSum
 from privfin.crypto.keys import Roster, SiteIdentity
 from privfin.crypto.masks import MaskBook, MaskContext, pair_secrets
-from privfin.crypto.pack import DATA_SLOTS, LAYOUTS, POLY_DEGREE, Packing
+from privfin.crypto.pack import DATA_SLOTS, LAYOUTS, MAX_SUMMANDS, POLY_DEGREE, Packing
 from privfin.crypto.quantize import Quantizer
 from privfin.crypto.secure_sum import protect, reveal
 from privfin.errors import ProtocolError
@@ -20,7 +20,7 @@ from privfin.randomness import RandomStream
 LAYOUT = pytest.mark.parametrize("packing", LAYOUTS.values(), ids=lambda p: p.name)
 KEYS = {name: BfvKey.generate(packing) for name, packing in LAYOUTS.items()}
 BITS = {"2x20": 16, "3x15": 11}
-SITES = [SiteIdentity.generate(f"site-{i:02d}") for i in range(16)]
+SITES = [SiteIdentity.generate(f"site-{i:02d}") for i in range(MAX_SUMMANDS)]
 ROSTER = Roster(site.public() for site in SITES)
 SECRETS = {site.name: pair_secrets(site, ROSTER) for site in SITES}
 
@@ -52,15 +52,18 @@ def add_up(packing: Packing, sent: list[list[bytes]]) -> list[bytes]:
 
 
 @LAYOUT
-@pytest.mark.parametrize("sites", range(2, 17))
+@pytest.mark.parametrize("sites", [*range(2, 18), 31, 32, 33, 48, 63, 64])
 def test_sum_is_exact_for_every_cohort(packing: Packing, sites: int) -> None:
-    bits = BITS[packing.name]
+    """As many bits as the cohort leaves room for; ``test_pack`` has every size, unencrypted."""
+    bits = packing.largest_value_bits(sites)
     packing.check_headroom(sites, bits)
     n = packing.fields * DATA_SLOTS + 5  # two ciphertexts, the second nearly empty
     rng = np.random.default_rng(sites)
     values = rng.integers(0, 2**bits, (sites, n), dtype=np.uint64)
     values[:, :100] = 2**bits - 1
     values[:, 100:200] = 0
+    values[::2, 200:300] = 2**bits - 1  # both ends in one slot
+    values[1::2, 200:300] = 0
     blobs = add_up(packing, updates(packing, values, context(sites)))
     sums = reveal(blobs, KEYS[packing.name], n, packing)
     assert sums.dtype == np.uint64
