@@ -140,6 +140,29 @@ def test_flower_changes_nothing(
         assert outcome.vector.tobytes() == direct.states["site-02"].final().tobytes()
 
 
+def test_the_real_program_trains_with_ckks(
+    tiny: Callable[..., RunConfig], prepared: Any, tmp_path: Any
+) -> None:
+    """Through Flower, next to the plain sum, which differs by its rounding only."""
+    vectors = []
+    for encryption in ("ckks", "none"):
+        config = tiny(
+            privacy__reproducible=True,
+            crypto__encryption=encryption,
+            crypto__value_bits=18,
+            training__rounds=1,
+        )
+        data = prepared(config)
+        plan = make_plan(config, data.declarations)
+        run = start_run(tmp_path / encryption, config, plan, data)
+        outcome = train_locally(config, plan, data, run)
+        assert outcome.is_complete
+        vectors.append(outcome.vector)
+    step = Quantizer(config.crypto.update_bound, 18).step
+    assert np.abs(vectors[0] - vectors[1]).max() <= 1.01 * len(plan.sites) * step
+    assert not np.array_equal(vectors[0], vectors[1])
+
+
 # --- masks ----------------------------------------------------------------------------------
 
 
