@@ -29,6 +29,11 @@ MAX_SUMMANDS = 64
 margin in both layouts (measured, see ``bfv``)."""
 
 
+def chunks_for(n_slots: int) -> int:
+    """How many ciphertexts hold ``n_slots`` slots."""
+    return -(-n_slots // POLY_DEGREE)
+
+
 @dataclass(frozen=True)
 class Packing:
     """A named layout of fields in a slot. Make one with :meth:`named`.

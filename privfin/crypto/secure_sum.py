@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from privfin.crypto.bfv import BfvKey, BfvPublic
+from privfin.crypto.isolated import IsolatedKey
 from privfin.crypto.pack import DATA_SLOTS, POLY_DEGREE, Packing
 from privfin.errors import ProtocolError
 
@@ -58,13 +59,13 @@ def protect(
 
 
 def reveal(
-    blobs: list[bytes], key: BfvKey, n_values: int, packing: Packing
+    blobs: list[bytes], key: BfvKey | IsolatedKey, n_values: int, packing: Packing
 ) -> npt.NDArray[np.uint64]:
     """Decrypt, check and unpack the sum of a whole cohort's updates.
 
     Args:
         blobs: the encrypted sum.
-        key: the run's key.
+        key: the run's key; a site decrypts in another process.
         n_values: values in each update.
         packing: the layout.
 

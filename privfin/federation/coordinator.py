@@ -1,8 +1,8 @@
 """The coordinator: relays sealed keys, checks signatures and adds up ciphertexts.
 
 It is trusted for availability only. It is built from public things alone (roster, run identity,
-transport, sizes); it imports no model, no data and no privacy code, and what it adds with refuses
-a context that holds a secret key.
+transport, sizes); it imports no model, no data and no privacy code. It holds no key, and what it is
+sent is read and added up without native code.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from privfin.crypto.bfv import BfvPublic, CiphertextSum, chunks_for
+from privfin.crypto.ciphertext_sum import CiphertextSum, public_key_id
 from privfin.crypto.envelope import ExpectedHeader, open_envelope
 from privfin.crypto.keys import Roster
-from privfin.crypto.pack import Packing
+from privfin.crypto.pack import Packing, chunks_for
 from privfin.crypto.plain import PlainSum
 from privfin.errors import ProtocolError
 from privfin.federation.messages import RunIdentity, SiteFailedError, Task, Transport
@@ -79,7 +79,8 @@ class Coordinator:
         self._plan = plan
         self._on_ledger_head = on_ledger_head
         self._cohort = tuple(roster)
-        self._public: BfvPublic | None = None
+        self._packing = Packing.named(plan.layout)
+        self._known_key: str | None = "" if plan.encryption == "none" else None
         self._up = 0
         self._down = 0
 
@@ -102,13 +103,13 @@ class Coordinator:
         if len(boxes) != len(others):
             raise ProtocolError(f"site '{maker}' sealed {len(boxes)} keys for {len(others)} sites")
         with _from_site(maker):
-            self._public = BfvPublic(public_bytes, Packing.named(self._plan.layout))
+            self._known_key = public_key_id(public_bytes, self._packing)
         tasks = {
             site: Task("take-key", 0, 0, self._cohort, (box,))
             for site, box in zip(others, boxes, strict=True)
         }
         if tasks:
-            self._ask(tasks, "key-taken", key_id=self._public.key_id)
+            self._ask(tasks, "key-taken", key_id=self._known_key)
 
     def run_rounds(self, first: int, last: int, start_round: Callable[[int], int | None]) -> int:
         """Run rounds ``first`` to ``last`` and deliver every sum.
@@ -168,17 +169,16 @@ class Coordinator:
         self._cohort = rest
 
     def _key_id(self) -> str:
-        if self._plan.encryption == "none":
-            return ""
-        if self._public is None:
+        if self._known_key is None:
             raise ProtocolError("rounds cannot start before the sites agree on a key")
-        return self._public.key_id
+        return self._known_key
 
     def _new_sum(self) -> CiphertextSum | PlainSum:
-        if self._public is None:
+        if self._plan.encryption == "none":
             return PlainSum(self._plan.values)
-        slots = self._public.packing.masked_slots(self._plan.values)
-        return CiphertextSum(self._public, chunks_for(slots))
+        return CiphertextSum(
+            self._packing, chunks_for(self._packing.masked_slots(self._plan.values))
+        )
 
     def _ask(
         self, tasks: dict[str, Task], kind: str, key_id: str | None

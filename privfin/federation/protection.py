@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from privfin.config import CryptoConfig
 from privfin.crypto import plain
-from privfin.crypto.bfv import BfvKey
 from privfin.crypto.encoding import HoldsSecret, frame
+from privfin.crypto.isolated import IsolatedKey
 from privfin.crypto.keys import Roster, SiteIdentity, seal, unseal
 from privfin.crypto.masks import MaskBook, MaskContext, pair_secrets
 from privfin.crypto.pack import Packing
@@ -29,7 +29,7 @@ class UpdateProtection(HoldsSecret):
         self._run = run
         self._packing = Packing.named(config.layout)
         self._masks = MaskBook(identity.name, pair_secrets(identity, roster))
-        self._key: BfvKey | None = None
+        self._key: IsolatedKey | None = None
 
     @property
     def key_id(self) -> str:
@@ -46,7 +46,7 @@ class UpdateProtection(HoldsSecret):
         maker, *others = self._roster
         if maker != self._identity.name:
             raise ProtocolError(f"the key is made by site '{maker}', not '{self._identity.name}'")
-        self._key = BfvKey.generate(self._packing)
+        self._key = IsolatedKey.generate(self._packing)
         secret = self._key.secret_bytes()
         boxes = [
             seal(self._roster[site], self._identity, secret, self._box_context()) for site in others
@@ -62,7 +62,7 @@ class UpdateProtection(HoldsSecret):
         self._refuse_second_key()
         maker = next(iter(self._roster))
         secret = unseal(self._identity, self._roster[maker], box, self._box_context())
-        self._key = BfvKey.from_secret_bytes(secret, self._packing)
+        self._key = IsolatedKey.from_secret_bytes(secret, self._packing)
 
     def check_ready(self) -> None:
         """Raise ProtocolError if updates are to be encrypted and there is no key yet."""
@@ -106,7 +106,7 @@ class UpdateProtection(HoldsSecret):
             return plain.from_bytes(parts, values)
         return reveal(parts, self._own_key(), values, self._packing)
 
-    def _own_key(self) -> BfvKey:
+    def _own_key(self) -> IsolatedKey:
         if self._key is None:
             raise ProtocolError(f"site '{self._identity.name}' has no encryption key yet")
         return self._key

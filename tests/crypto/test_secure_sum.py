@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from privfin.crypto.bfv import BfvKey, CiphertextSum
+from privfin.crypto.bfv import BfvKey
+from privfin.crypto.ciphertext_sum import CiphertextSum
 from privfin.crypto.keys import Roster, SiteIdentity
 from privfin.crypto.masks import MaskBook, MaskContext, pair_secrets
 from privfin.crypto.pack import DATA_SLOTS, LAYOUTS, POLY_DEGREE, Packing
@@ -45,7 +46,7 @@ def updates(packing: Packing, values: np.ndarray, ctx: MaskContext) -> list[list
 
 
 def add_up(packing: Packing, sent: list[list[bytes]]) -> list[bytes]:
-    total = CiphertextSum(KEYS[packing.name].public(), len(sent[0]))
+    total = CiphertextSum(packing, len(sent[0]))
     for blobs in sent:
         total.add(blobs)
     return total.result()

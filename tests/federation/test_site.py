@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from privfin.crypto.bfv import CiphertextSum, chunks_for
+from privfin.crypto.ciphertext_sum import CiphertextSum
 from privfin.crypto.envelope import ExpectedHeader, open_envelope
+from privfin.crypto.pack import chunks_for
 from privfin.errors import BudgetError, ProtocolError
 from privfin.federation.messages import Task
 
@@ -41,8 +42,7 @@ def updates(one: Any, round_number: int, *parts: bytes) -> dict[str, list[bytes]
 
 
 def add(one: Any, sent: dict[str, list[bytes]], *sites: str) -> list[bytes]:
-    public = one.sites[one.cohort[0]]._protection._key.public()
-    total = CiphertextSum(public, chunks_for(one.packing.masked_slots(one.plan.parameters)))
+    total = CiphertextSum(one.packing, chunks_for(one.packing.masked_slots(one.plan.parameters)))
     for site in sites:
         total.add(sent[site])
     return total.result()
