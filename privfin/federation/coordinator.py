@@ -25,14 +25,13 @@ from privfin.federation.messages import RunIdentity, SiteFailedError, Task, Tran
 class SumPlan:
     """What the coordinator must know of an update: how long it is and how it is protected.
 
-    ``smallest_cohort`` is the fewest sites that a round may go on with when others drop out; None
-    ends the run when one does.
+    ``smallest_cohort`` is the fewest sites that a round may go on with when others drop out.
     """
 
     encryption: Literal["bfv", "none"]
     layout: str
     values: int
-    smallest_cohort: int | None = None
+    smallest_cohort: int
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,7 @@ class Coordinator:
         plan: sizes of an update.
         on_ledger_head: called with a site's name and what its message says of its privacy ledger,
             for every message that says anything. May refuse it with ProtocolError.
+        on_left: called with the site that a round goes on without, round and attempt.
     """
 
     def __init__(
@@ -72,12 +72,14 @@ class Coordinator:
         plan: SumPlan,
         *,
         on_ledger_head: Callable[[str, str], None] | None = None,
+        on_left: Callable[[str, int, int], None] | None = None,
     ) -> None:
         self._identity = identity
         self._roster = roster
         self._transport = transport
         self._plan = plan
         self._on_ledger_head = on_ledger_head
+        self._on_left = on_left
         self._cohort = tuple(roster)
         self._packing = Packing.named(plan.layout)
         self._known_key: str | None = "" if plan.encryption == "none" else None
@@ -140,7 +142,7 @@ class Coordinator:
             try:
                 parts = self._sum_of(Task("update", done + 1, attempt, self._cohort, parts))
             except SiteFailedError as error:
-                self._leave_out(error)
+                self._leave_out(error, done + 1, attempt)
                 last -= 1
             else:
                 done += 1
@@ -159,14 +161,16 @@ class Coordinator:
                 total.add(list(update))
         return tuple(total.result())
 
-    def _leave_out(self, error: SiteFailedError) -> None:
+    def _leave_out(self, error: SiteFailedError, number: int, attempt: int) -> None:
         """Go on without the site that failed, or raise ``error``."""
         rest = tuple(site for site in self._cohort if site != error.site)
         smallest = self._plan.smallest_cohort
         lost_one = len(rest) == len(self._cohort) - 1
-        if error.is_refusal or smallest is None or len(rest) < smallest or not lost_one:
+        if error.is_refusal or len(rest) < smallest or not lost_one:
             raise error
         self._cohort = rest
+        if self._on_left is not None:
+            self._on_left(error.site, number, attempt)
 
     def _key_id(self) -> str:
         if self._known_key is None:

@@ -82,11 +82,15 @@ class JointSum:
     Args:
         config: the run's configuration.
         shared: the joint mechanism.
-        divisors: expected patients of every parameter, (parameters,).
+        divisors: ``divisors(cohort)`` gives the expected patients of every parameter,
+            (parameters,).
     """
 
     def __init__(
-        self, config: RunConfig, shared: SharedPlan, divisors: npt.NDArray[np.float32]
+        self,
+        config: RunConfig,
+        shared: SharedPlan,
+        divisors: Callable[[tuple[str, ...]], npt.NDArray[np.float32]],
     ) -> None:
         bits = config.crypto.value_bits
         # One level of the code is one step of the lattice.
@@ -107,8 +111,8 @@ class JointSum:
         return self._codes.shift(contribution)
 
     def decode(
-        self, total: npt.NDArray[np.uint64], cohort: int
+        self, total: npt.NDArray[np.uint64], cohort: tuple[str, ...]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
         """The sum of a cohort's codes as a step against the gradient, and its divisors."""
-        gradient = self._codes.decode_sum(total, cohort) / self._scale
-        return -self._rate * gradient, self._divisors
+        gradient = self._codes.decode_sum(total, len(cohort)) / self._scale
+        return -self._rate * gradient, self._divisors(cohort)

@@ -20,8 +20,13 @@ from privfin.randomness import RandomStream
 class RoundWork(Protocol):
     """One site's work in a round, between the global model and the encryption."""
 
-    def codes(self, start: Vector, number: int, cohort: int) -> npt.NDArray[np.uint64]:
+    def codes(self, start: Vector, number: int, cohort: tuple[str, ...]) -> npt.NDArray[np.uint64]:
         """What the site sends in round ``number``, from the parameters ``start``.
+
+        Args:
+            start: (parameters,).
+            number: of the round.
+            cohort: names of the sites that take part.
 
         Returns:
             (plan.values,) codes of ``crypto.value_bits`` bits.
@@ -29,7 +34,7 @@ class RoundWork(Protocol):
         ...
 
     def incoming(
-        self, total: npt.NDArray[np.uint64], cohort: int
+        self, total: npt.NDArray[np.uint64], cohort: tuple[str, ...]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
         """From the sum of a cohort's codes to what is applied, and its divisors."""
         ...
@@ -71,6 +76,7 @@ class LocalRound:
         rounding: Callable[[int], RandomStream],
     ) -> None:
         own = plan.site(site)
+        self._plan = plan
         self._trainer = trainer
         self._rounding = rounding
         self._steps = own.local_steps
@@ -78,19 +84,21 @@ class LocalRound:
         self._aggregation = Aggregation(config, plan, site)
         self._quantizer = Quantizer(config.crypto.update_bound, config.crypto.value_bits)
 
-    def codes(self, start: Vector, number: int, cohort: int) -> npt.NDArray[np.uint64]:
+    def codes(self, start: Vector, number: int, cohort: tuple[str, ...]) -> npt.NDArray[np.uint64]:
         """See :class:`RoundWork`."""
         change = self._trainer.train(start, number, self._steps)
         # Exact zeros outside the trained segments, whatever floating point did.
-        change = np.where(self._trained, change, np.float32(0)).astype(np.float32)
-        update = self._aggregation.outgoing(start, change)
+        sent = self._trained & self._plan.open_mask(cohort)
+        change = np.where(sent, change, np.float32(0)).astype(np.float32)
+        update = self._aggregation.outgoing(start, change, cohort)
         return self._quantizer.encode(update, self._rounding(number))
 
     def incoming(
-        self, total: npt.NDArray[np.uint64], cohort: int
+        self, total: npt.NDArray[np.uint64], cohort: tuple[str, ...]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
         """See :class:`RoundWork`."""
-        return self._aggregation.incoming(self._quantizer.decode_sum(total, cohort))
+        summed = self._quantizer.decode_sum(total, len(cohort))
+        return self._aggregation.incoming(summed, cohort)
 
 
 class JointRound:
@@ -100,12 +108,12 @@ class JointRound:
         self._trainer = trainer
         self._joint = joint
 
-    def codes(self, start: Vector, number: int, cohort: int) -> npt.NDArray[np.uint64]:
+    def codes(self, start: Vector, number: int, cohort: tuple[str, ...]) -> npt.NDArray[np.uint64]:
         """See :class:`RoundWork`."""
-        return self._joint.encode(self._trainer.contribute(start, number, cohort))
+        return self._joint.encode(self._trainer.contribute(start, number, len(cohort)))
 
     def incoming(
-        self, total: npt.NDArray[np.uint64], cohort: int
+        self, total: npt.NDArray[np.uint64], cohort: tuple[str, ...]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
         """See :class:`RoundWork`."""
         return self._joint.decode(total, cohort)

@@ -3,8 +3,9 @@
 A site trusts no task. It trains only the next round of its own plan, at most as often as planned,
 for the cohort that its roster pins, and writes the spend down before it takes a step.
 
-With shared noise a step that lost a site is repeated among the others: every attempt is a release
-of its own with noise of its own, counted like any other.
+A round that lost a site is repeated among the others. Every attempt is a release of its own, with
+patients, noise and masks of its own, counted like any other: the difference of two attempts, which
+a coordinator with a colluding site could open, never shows an update without its noise.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ class Site:
         return self._sign("finished", task, [])
 
     def _check_cohort(self, task: Task) -> None:
-        """Refuse any cohort but the roster; for joint steps, any that is too small.
+        """Refuse any cohort but the roster; for rounds, any that is too small or not part of it.
 
         Raises:
             ProtocolError: it is.
@@ -135,26 +136,21 @@ class Site:
         everyone, cohort = tuple(self._roster), tuple(task.cohort)
         if self._policy is not None:
             self._policy.check_cohort(len(cohort))
-        shared = self._plan.shared
-        if shared is not None and task.kind in ("update", "finish"):
+        if task.kind in ("update", "finish"):
             # In the order of the roster, so that a cohort has one spelling.
             is_part = cohort == tuple(name for name in everyone if name in cohort)
-            if is_part and self.name in cohort and len(cohort) >= shared.smallest_cohort:
+            if is_part and self.name in cohort and len(cohort) >= self._plan.smallest_cohort:
                 return
         elif cohort == everyone:
             return
         raise ProtocolError(
-            f"site '{self.name}' was asked to join a cohort that is not its roster"
-            + ("" if shared is None else f", or fewer than {shared.smallest_cohort} of it")
+            f"site '{self.name}' was asked to join a cohort that is not its roster, or fewer than "
+            f"{self._plan.smallest_cohort} of it"
         )
 
     def _update(self, task: Task) -> bytes:
         done = self._state.round if self._waiting_for is None else self._waiting_for
-        is_repeated = (
-            self._plan.shared is not None
-            and task.round == self._waiting_for
-            and task.attempt > self._attempt
-        )
+        is_repeated = task.round == self._waiting_for and task.attempt > self._attempt
         if task.round != done + 1 and not is_repeated:
             raise ProtocolError(
                 f"site '{self.name}' has trained round {done} and was asked for round {task.round}"
@@ -169,9 +165,13 @@ class Site:
         if self._waiting_for is not None and not is_repeated:
             self._apply(task)
         self._spend(task)
-        codes = self._work.codes(self._state.vector, task.round, len(task.cohort))
+        codes = self._work.codes(self._state.vector, task.round, tuple(task.cohort))
         parts = self._protection.protect(codes, task.round, task.attempt, task.cohort)
-        self._waiting_for, self._attempt, self._cohort = task.round, task.attempt, task.cohort
+        self._waiting_for, self._attempt, self._cohort = (
+            task.round,
+            task.attempt,
+            tuple(task.cohort),
+        )
         return self._sign("update", task, parts)
 
     def _spend(self, task: Task) -> None:
@@ -188,7 +188,7 @@ class Site:
     def _apply(self, task: Task) -> None:
         try:
             total = self._protection.reveal(list(task.parts), self._plan.values)
-            step, divisors = self._work.incoming(total, len(self._cohort))
+            step, divisors = self._work.incoming(total, self._cohort)
         except (ProtocolError, ValueError, RuntimeError) as error:
             # Answers to chosen ciphertexts would give away the key bit by bit, so there is one
             # answer, in one wording, and no second try.

@@ -70,6 +70,7 @@ def test_constructor_takes_only_public_things() -> None:
         "transport": Transport,
         "plan": SumPlan,
         "on_ledger_head": Callable[[str, str], None] | None,
+        "on_left": Callable[[str, int, int], None] | None,
         "return": type(None),
     }
     assert set(get_type_hints(RunIdentity).values()) == {str}
@@ -77,7 +78,7 @@ def test_constructor_takes_only_public_things() -> None:
         "encryption": Literal["bfv", "none"],
         "layout": str,
         "values": int,
-        "smallest_cohort": int | None,
+        "smallest_cohort": int,
     }
 
 
