@@ -80,18 +80,19 @@ class Aggregation:
         tail = np.where(mine, weight * self._bound, 0.0)
         return np.concatenate([change * np.float32(weight), tail]).astype(np.float32)
 
-    def incoming(
-        self, summed: npt.NDArray[np.float64], cohort: tuple[str, ...]
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-        """The sum of a cohort's changes (parameters,), and the divisor of each parameter."""
+    def divisors(self, tail: npt.NDArray[np.float64], cohort: tuple[str, ...]) -> list[np.float32]:
+        """What divides the sum of each segment.
+
+        Args:
+            tail: the sums of a cohort's weights, one a segment; (0,) where weights are public.
+            cohort: the sites that took part.
+        """
         if self._mode != "uncertainty":
-            return summed, self._plan.divisors(cohort)
-        changes, tail = summed[: self._plan.parameters], summed[self._plan.parameters :]
-        divisors = [
+            return [np.float32(s.divisor(cohort)) for s in self._plan.segments]
+        return [
             np.float32(max(total, MIN_WEIGHT * s.owners(cohort)) or 1.0)
             for s, total in zip(self._plan.segments, tail / self._bound, strict=True)
         ]
-        return changes, self._plan.spread(divisors)
 
     def _weight(self, own: Vector) -> float:
         place = segment(self._plan, "uncertainty")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from privfin.crypto.ciphertext_sum import CiphertextSum, public_key_id
@@ -131,35 +131,51 @@ class Coordinator:
         Raises:
             SiteFailedError: a site failed and the round may not go on without it.
         """
-        parts: tuple[bytes, ...] = ()
+        total: list[tuple[bytes, ...]] = []
         done = first - 1
         attempt = 0
         while done < last:
             next_attempt = start_round(done + 1)
             if next_attempt is None:
                 break
-            attempt = next_attempt
+            task = Task("update", done + 1, next_attempt, self._cohort)
             try:
-                parts = self._sum_of(Task("update", done + 1, attempt, self._cohort, parts))
+                found = self._sum_of(self._deliver(total, task, done, attempt))
             except SiteFailedError as error:
-                self._leave_out(error, done + 1, attempt)
+                self._leave_out(error, done + 1, next_attempt)
                 last -= 1
             else:
+                total = found
                 done += 1
-        if parts:
-            finish = Task("finish", done, attempt, self._cohort, parts)
+            attempt = next_attempt
+        if total:
+            finish = self._deliver(
+                total, Task("finish", done, attempt, self._cohort), done, attempt
+            )
             self._ask(dict.fromkeys(self._cohort, finish), "finished", self._key_id())
         return done
 
-    def _sum_of(self, task: Task) -> tuple[bytes, ...]:
-        """The sum of one attempt at a round."""
-        total = self._new_sum()
-        for site in task.cohort:
-            # One site at a time, so that memory holds one update and one sum.
-            update = self._ask({site: task}, "update", self._key_id())[site]
-            with _from_site(site):
-                total.add(list(update))
-        return tuple(total.result())
+    def _deliver(self, total: list[tuple[bytes, ...]], task: Task, done: int, attempt: int) -> Task:
+        """Send all pieces of a sum but the last, which goes into ``task``."""
+        for number, parts in enumerate(total[:-1]):
+            piece = Task("sum", done, attempt, self._cohort, parts, number)
+            self._ask(dict.fromkeys(self._cohort, piece), "sum-taken", self._key_id())
+        return replace(task, parts=total[-1]) if total else task
+
+    def _sum_of(self, task: Task) -> list[tuple[bytes, ...]]:
+        """The sum of one attempt at a round, piece by piece."""
+        pieces = []
+        for number, values in enumerate(self._packing.pieces(self._plan.values)):
+            total = self._new_sum(values.stop - values.start)
+            # The sum of the round before comes with the first request only.
+            request = replace(task, piece=number, parts=() if number else task.parts)
+            for site in task.cohort:
+                # One site at a time, so that memory holds one message and one sum.
+                update = self._ask({site: request}, "update", self._key_id())[site]
+                with _from_site(site):
+                    total.add(list(update))
+            pieces.append(tuple(total.result()))
+        return pieces
 
     def _leave_out(self, error: SiteFailedError, number: int, attempt: int) -> None:
         """Go on without the site that failed, or raise ``error``."""
@@ -177,12 +193,10 @@ class Coordinator:
             raise ProtocolError("rounds cannot start before the sites agree on a key")
         return self._known_key
 
-    def _new_sum(self) -> CiphertextSum | PlainSum:
+    def _new_sum(self, values: int) -> CiphertextSum | PlainSum:
         if self._plan.encryption == "none":
-            return PlainSum(self._plan.values)
-        return CiphertextSum(
-            self._packing, chunks_for(self._packing.masked_slots(self._plan.values))
-        )
+            return PlainSum(values)
+        return CiphertextSum(self._packing, chunks_for(self._packing.masked_slots(values)))
 
     def _ask(
         self, tasks: dict[str, Task], kind: str, key_id: str | None
@@ -201,6 +215,7 @@ class Coordinator:
                 senders=(site,),
                 key_id=key_id or "",
                 config_hash=self._identity.config_digest,
+                piece=task.piece,
             )
             with _from_site(site):
                 envelope = open_envelope(replies[site], self._roster, expected)

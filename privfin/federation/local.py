@@ -141,7 +141,7 @@ def site_work(
         return LocalRound(config, plan, name, trainer, lambda number: streams("rounding", number))
     return JointRound(
         JointTrainer(config, own, plan.shared, data, streams, public),
-        JointSum(config, plan.shared, plan.divisors),
+        JointSum(config, plan.shared, plan.segments),
     )
 
 

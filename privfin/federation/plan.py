@@ -8,7 +8,7 @@ too large, a batch larger than a site.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,9 @@ class SitePlan:
         return SubsampledGaussianEvent(self.noise_multiplier, self.sampling_rate, steps)
 
 
+_AT_ONCE = 2**20
+
+
 @dataclass(frozen=True)
 class SegmentPlan:
     """One segment: its place in the vector, who trains it, and what divides its sum.
@@ -109,6 +112,11 @@ class SegmentPlan:
         return (
             sum(weight for site, weight in self.weights if cohort is None or site in cohort) or 1.0
         )
+
+    def slices(self) -> Iterator[slice]:
+        """Its place in parts of at most 2^20 numbers, so that no step needs much memory."""
+        for start in range(self.start, self.stop, _AT_ONCE):
+            yield slice(start, min(start + _AT_ONCE, self.stop))
 
     def owners(self, cohort: Collection[str]) -> int:
         """How many sites of a cohort train it."""

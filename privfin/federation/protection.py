@@ -11,8 +11,8 @@ from privfin.crypto.encoding import HoldsSecret, frame
 from privfin.crypto.isolated import IsolatedKey
 from privfin.crypto.keys import Roster, SiteIdentity, seal, unseal
 from privfin.crypto.masks import MaskBook, MaskContext, pair_secrets
-from privfin.crypto.pack import Packing
-from privfin.crypto.secure_sum import protect, reveal
+from privfin.crypto.pack import Packing, chunks_for
+from privfin.crypto.secure_sum import protect, reveal, tags_for
 from privfin.errors import ProtocolError
 from privfin.federation.messages import RunIdentity
 
@@ -71,40 +71,64 @@ class UpdateProtection(HoldsSecret):
 
     def protect(
         self,
-        codes: npt.NDArray[np.uint64],
+        codes: npt.NDArray[np.uint32],
         round_number: int,
         attempt: int,
         cohort: tuple[str, ...],
+        piece: int = 0,
     ) -> list[bytes]:
-        """The codes of an update (n,) as the parts of a message.
+        """The codes of a piece of an update (n,) as the parts of a message.
 
         Raises:
-            ProtocolError: no key yet, or this round and attempt were protected before.
+            ProtocolError: no key yet, or this piece of this round and attempt was protected before.
         """
         if self._config.encryption == "none":
             return plain.to_bytes(codes)
         key = self._own_key()
-        context = MaskContext(
+        context = self._context(round_number, attempt, cohort, piece)
+        slots = self._packing.masked_slots(codes.size)
+        mask = self._masks.take(context, self._packing.modulus, slots)
+        tags = self._tags(context, codes.size)
+        return protect(codes, self._packing, mask, key.public(), tags)
+
+    def reveal(
+        self,
+        parts: list[bytes],
+        values: int,
+        round_number: int,
+        attempt: int,
+        cohort: tuple[str, ...],
+        piece: int = 0,
+    ) -> npt.NDArray[np.uint64]:
+        """A piece of the sum of a whole cohort's codes, (values,).
+
+        Raises:
+            ProtocolError: no key, malformed parts, or a sum that is not this piece of that cohort's
+                in this round and attempt.
+        """
+        if self._config.encryption == "none":
+            return plain.from_bytes(parts, values)
+        context = self._context(round_number, attempt, cohort, piece)
+        tags = self._tags(context, values) * len(cohort) % self._packing.modulus
+        return reveal(parts, self._own_key(), values, self._packing, tags)
+
+    def _context(
+        self, round_number: int, attempt: int, cohort: tuple[str, ...], piece: int
+    ) -> MaskContext:
+        return MaskContext(
             run_id=self._run.run_id,
             key_id=self.key_id,
             plan_digest=self._run.config_digest,
             round=round_number,
             attempt=attempt,
             cohort=cohort,
+            purpose=f"update/{piece}",
         )
-        slots = self._packing.masked_slots(codes.size)
-        mask = self._masks.take(context, self._packing.modulus, slots)
-        return protect(codes, self._packing, mask, key.public())
 
-    def reveal(self, parts: list[bytes], values: int) -> npt.NDArray[np.uint64]:
-        """The sum of a whole cohort's codes, (values,).
-
-        Raises:
-            ProtocolError: no key, malformed parts, or a sum that is not that of the cohort.
-        """
-        if self._config.encryption == "none":
-            return plain.from_bytes(parts, values)
-        return reveal(parts, self._own_key(), values, self._packing)
+    def _tags(self, context: MaskContext, values: int) -> npt.NDArray[np.int64]:
+        chunks = chunks_for(self._packing.masked_slots(values))
+        secret = self._own_key().secret_bytes()
+        return tags_for(secret, context, self._packing.modulus, chunks)
 
     def _own_key(self) -> IsolatedKey:
         if self._key is None:

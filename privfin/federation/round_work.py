@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from privfin.config import RunConfig
 from privfin.crypto.quantize import Quantizer
 from privfin.federation.aggregation import Aggregation
+from privfin.federation.global_model import Step
 from privfin.federation.joint_training import JointSum
 from privfin.federation.plan import TrainingPlan
 from privfin.models.segments import Vector
@@ -20,7 +21,7 @@ from privfin.randomness import RandomStream
 class RoundWork(Protocol):
     """One site's work in a round, between the global model and the encryption."""
 
-    def codes(self, start: Vector, number: int, cohort: tuple[str, ...]) -> npt.NDArray[np.uint64]:
+    def codes(self, start: Vector, number: int, cohort: tuple[str, ...]) -> npt.NDArray[np.uint32]:
         """What the site sends in round ``number``, from the parameters ``start``.
 
         Args:
@@ -33,10 +34,8 @@ class RoundWork(Protocol):
         """
         ...
 
-    def incoming(
-        self, total: npt.NDArray[np.uint64], cohort: tuple[str, ...]
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-        """From the sum of a cohort's codes to what is applied, and its divisors."""
+    def incoming(self, total: npt.NDArray[np.uint32], cohort: tuple[str, ...]) -> Iterator[Step]:
+        """From the sum of a cohort's codes (plan.values,) to average updates, slice by slice."""
         ...
 
 
@@ -84,7 +83,7 @@ class LocalRound:
         self._aggregation = Aggregation(config, plan, site)
         self._quantizer = Quantizer(config.crypto.update_bound, config.crypto.value_bits)
 
-    def codes(self, start: Vector, number: int, cohort: tuple[str, ...]) -> npt.NDArray[np.uint64]:
+    def codes(self, start: Vector, number: int, cohort: tuple[str, ...]) -> npt.NDArray[np.uint32]:
         """See :class:`RoundWork`."""
         change = self._trainer.train(start, number, self._steps)
         # Exact zeros outside the trained segments, whatever floating point did.
@@ -93,12 +92,13 @@ class LocalRound:
         update = self._aggregation.outgoing(start, change, cohort)
         return self._quantizer.encode(update, self._rounding(number))
 
-    def incoming(
-        self, total: npt.NDArray[np.uint64], cohort: tuple[str, ...]
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+    def incoming(self, total: npt.NDArray[np.uint32], cohort: tuple[str, ...]) -> Iterator[Step]:
         """See :class:`RoundWork`."""
-        summed = self._quantizer.decode_sum(total, len(cohort))
-        return self._aggregation.incoming(summed, cohort)
+        tail = self._quantizer.decode_sum(total[self._plan.parameters :], len(cohort))
+        divisors = self._aggregation.divisors(tail, cohort)
+        for segment, divisor in zip(self._plan.segments, divisors, strict=True):
+            for at in segment.slices():
+                yield at, self._quantizer.decode_sum(total[at], len(cohort)) / divisor
 
 
 class JointRound:
@@ -108,12 +108,10 @@ class JointRound:
         self._trainer = trainer
         self._joint = joint
 
-    def codes(self, start: Vector, number: int, cohort: tuple[str, ...]) -> npt.NDArray[np.uint64]:
+    def codes(self, start: Vector, number: int, cohort: tuple[str, ...]) -> npt.NDArray[np.uint32]:
         """See :class:`RoundWork`."""
         return self._joint.encode(self._trainer.contribute(start, number, len(cohort)))
 
-    def incoming(
-        self, total: npt.NDArray[np.uint64], cohort: tuple[str, ...]
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+    def incoming(self, total: npt.NDArray[np.uint32], cohort: tuple[str, ...]) -> Iterator[Step]:
         """See :class:`RoundWork`."""
         return self._joint.decode(total, cohort)

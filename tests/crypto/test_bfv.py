@@ -94,6 +94,7 @@ def test_planned_bytes_are_the_real_ones(packing: Packing, n: int) -> None:
         packing,
         np.zeros(packing.masked_slots(n), dtype=np.int64),
         KEYS[packing.name].public(),
+        np.zeros(chunks_for(packing.masked_slots(n)), dtype=np.int64),
     )
     assert sum(map(len, blobs)) == ciphertext_bytes(n, packing)
 

@@ -12,7 +12,6 @@ from scipy.stats import chisquare
 from privfin.config import RunConfig
 from privfin.crypto.masks import MaskBook, MaskContext
 from privfin.crypto.quantize import Quantizer
-from privfin.crypto.secure_sum import reveal
 from privfin.federation.local import train_locally
 from privfin.federation.plan import make_plan
 from privfin.federation.training_run import start_run
@@ -58,8 +57,8 @@ def test_the_sum_is_the_integer_sum_of_what_the_sites_encoded(
     wanted = sum(one.codes(site, 1).astype(np.int64) for site in one.cohort)
     relayed = list(one.update_of("site-01", 2).task.parts)
     for site in one.cohort:
-        key = one.sites[site]._protection._key
-        total = reveal(relayed, key, one.plan.parameters, one.packing)
+        protection = one.sites[site]._protection
+        total = protection.reveal(relayed, one.plan.parameters, 1, 1, one.cohort)
         assert np.array_equal(total.astype(np.int64), wanted)
     # The model moves by the decoded sum over the public number of sites that train a segment.
     mean = (

@@ -269,7 +269,7 @@ def test_plans_that_cannot_hold_are_refused(tiny: Makes, prepared: Makes) -> Non
 def test_a_value_that_does_not_fit_is_never_cut(tiny: Makes, prepared: Makes) -> None:
     config = tiny(**SHARED)
     plan = make_plan(config, prepared(config).declarations)
-    total = joint_training.JointSum(config, plan.shared, plan.divisors)
+    total = joint_training.JointSum(config, plan.shared, plan.segments)
     top = 2**15 - 1
     worst = (
         plan.shared.noise.largest_value
