@@ -315,6 +315,7 @@ CHANGES = [
     ("federation.patients", 5000),
     ("federation.disjoint", True),
     ("federation.smallest_cohort", 4),
+    ("crypto.min_owners", 2),
     ("federation.site", [SITE]),
     ("model.width", 64),
     ("model.imputer", "zero"),

@@ -63,8 +63,8 @@ class FederationConfig(Section):
     smallest_cohort: int | None = Field(
         default=None,
         ge=2,
-        description="with trust = 'shared': fewest sites that a step goes on with when others "
-        "drop out; all but two if left out",
+        description="fewest sites that a round goes on with when others drop out; all but two if "
+        "left out",
     )
     disjoint: bool = Field(
         default=False,
@@ -258,6 +258,13 @@ class CryptoConfig(Section):
         allow_inf_nan=False,
         gt=0,
         description="largest change of one parameter in a round; more is cut",
+    )
+    min_owners: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="with trust = 'local': parts of the model that fewer sites of a round train "
+        "are not summed; with 1 another site can read such an update, which has its full noise",
     )
 
     @model_validator(mode="before")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import tenseal
 
 from privfin.crypto import wire
@@ -37,6 +38,12 @@ _SECRET_META = 72
 
 _FRAME = 28
 """Bytes in front of those: SEAL header, Zstandard frame header and first block header."""
+
+_VECTOR = 8
+"""Bytes in front of those: TenSEAL's size and length fields."""
+
+_FIRST_BLOCK, _BLOCK_HEADER = 1 << 17, 3
+"""Content of a full Zstandard block, and the bytes in front of the next one."""
 
 
 def new_context(packing: Packing) -> tenseal.Context:
@@ -71,6 +78,7 @@ class Reference:
     public_head: bytes
     secret_head: bytes
     ciphertext_head: bytes
+    ciphertext_frame: tuple[bytes, bytes]
 
 
 @lru_cache(maxsize=8)
@@ -79,11 +87,11 @@ def _reference(packing: Packing) -> Reference:
     context = new_context(packing)
     data = context_bytes(context, secret=True)  # before there is a vector, which changes flags
     vector = tenseal.bfv_vector(context, [0] * POLY_DEGREE).serialize()
-    return reference_from(data, wire.read_vector(vector, POLY_DEGREE))
+    return reference_from(data, vector, wire.read_vector(vector, POLY_DEGREE))
 
 
-def reference_from(data: bytes, ciphertext: bytes) -> Reference:
-    """What does not depend on keys in a context with its secret and in a fresh ciphertext."""
+def reference_from(data: bytes, vector: bytes, ciphertext: bytes) -> Reference:
+    """What does not depend on keys in a context with its secret, a vector and what is in it."""
     parameters, public, secret = _context_parts(data, secret=True)
     key, *options = wire.read_message(public, (1, 2, 3), "public key")
     return Reference(
@@ -92,6 +100,10 @@ def reference_from(data: bytes, ciphertext: bytes) -> Reference:
         public_head=wire.read_bytes(key, "public key")[: _FRAME + META],
         secret_head=_secret_key(secret)[: _FRAME + _SECRET_META],
         ciphertext_head=ciphertext[: _FRAME + META],
+        ciphertext_frame=(
+            vector[: _VECTOR + _FRAME + META],
+            vector[_VECTOR + _FRAME + _FIRST_BLOCK :][:_BLOCK_HEADER],
+        ),
     )
 
 
@@ -148,11 +160,31 @@ def check_context_against(data: bytes, known: Reference, what: str, *, secret: b
         raise ProtocolError("encryption context: not a secret key of the expected kind")
 
 
-def check_ciphertext(blob: bytes, packing: Packing) -> None:
-    """Refuse bytes that are not one fresh or summed ciphertext of N slots.
+def public_part(data: bytes, packing: Packing) -> bytes:
+    """The public bytes inside the secret ones, which begin with them.
+
+    Raises:
+        ProtocolError: see :func:`check_context`.
+    """
+    check_context(data, packing, secret=True)
+    return without_secret(data)
+
+
+def without_secret(data: bytes) -> bytes:
+    """The public bytes inside checked secret ones."""
+    secret = len(_context_parts(data, secret=True)[2])
+    # Behind the public part come a tag of one byte, a length of seven bits a byte, the section.
+    return data[: len(data) - secret - (secret.bit_length() + 6) // 7 - 1]
+
+
+def read_ciphertext(blob: bytes, packing: Packing) -> npt.NDArray[np.uint64]:
+    """The coefficients of one fresh or summed ciphertext of N slots, by our own reader alone.
 
     Only the values of the coefficients, each below q, are free; everything else must be what
     this library writes itself.
+
+    Returns:
+        (2 N,) the coefficients of both polynomials, in [0, q); read-only.
 
     Raises:
         ProtocolError: any difference.
@@ -170,3 +202,17 @@ def check_ciphertext(blob: bytes, packing: Packing) -> None:
     if not coefficients[POLY_DEGREE:].any():
         # SEAL calls it transparent: it hides nothing, and adding it may fail half way.
         raise ProtocolError("ciphertext: it is not encrypted at all")
+    return coefficients
+
+
+def write_ciphertext(coefficients: npt.NDArray[np.uint64], packing: Packing) -> bytes:
+    """The bytes of the ciphertext with these (2 N,) coefficients: as SEAL itself writes it."""
+    return frame_coefficients(coefficients, _reference(packing))
+
+
+def frame_coefficients(coefficients: npt.NDArray[np.uint64], known: Reference) -> bytes:
+    """:func:`write_ciphertext` for any scheme, without what follows the ciphertext."""
+    content = coefficients.astype("<u8").tobytes()
+    # Two raw blocks: the first is full, the header of the second lies between coefficients.
+    head, between = known.ciphertext_frame
+    return head + content[: _FIRST_BLOCK - META] + between + content[_FIRST_BLOCK - META :]

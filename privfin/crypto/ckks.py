@@ -11,8 +11,10 @@ updates. And the error of a decrypted sum depends on the secret key: CKKS is sec
 decrypted numbers are not shared with those who hold the ciphertexts (IND-CPA^D, Li and Micciancio
 2021, "On the Security of Homomorphic Encryption on Approximate Numbers").
 
-The last slot of every ciphertext holds 1, so a sum tells how many updates are in it. As in
-``secure_sum`` this notices accidents, not a forger who holds the public key.
+The last slot of every ciphertext holds a tag in [1, 16) that says what the payload is. As in
+``secure_sum`` it shows a sum of another number of updates, round, attempt, cohort or piece, each
+except with probability about 1e-5 a ciphertext; it stops nobody who holds the public key and adds
+to other slots.
 """
 
 from __future__ import annotations
@@ -39,6 +41,10 @@ LARGEST_SUM = CIPHERTEXT_MODULUS / 2**9 / SCALE
 
 TOLERANCE = 1e-4
 """Most that a decrypted number may be off; a thousand times what is measured."""
+
+
+TAG_MODULUS = 2**20
+"""What the integers that tags are made from are uniform modulo."""
 
 
 def chunks_for(n_values: int) -> int:
@@ -70,6 +76,16 @@ def check_range(sites: int, bound: float) -> None:
         )
 
 
+def public_key_id(data: bytes) -> str:
+    """The id of a public key, after a look at its structure: see ``ciphertext_sum``.
+
+    Raises:
+        ProtocolError: the bytes hold a secret key, or are not a public context of this scheme.
+    """
+    ckks_format.check_context(data, secret=False)
+    return hashlib.sha256(data).hexdigest()
+
+
 def clip(values: npt.NDArray[np.floating], bound: float) -> npt.NDArray[np.float64]:
     """``values`` cut to [-bound, bound], in float64.
 
@@ -80,6 +96,49 @@ def clip(values: npt.NDArray[np.floating], bound: float) -> npt.NDArray[np.float
     if not np.isfinite(numbers).all():
         raise ValueError("an update holds NaN or infinity and cannot be encrypted")
     return np.clip(numbers, -bound, bound)
+
+
+def real_tags(tags: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Integers in [0, :data:`TAG_MODULUS`) as numbers in [1, 16)."""
+    return 1 + 15 * tags / TAG_MODULUS
+
+
+def read_sum(
+    rows: npt.NDArray[np.float64],
+    n_values: int,
+    count: int,
+    bound: float,
+    tags: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Check and unpack the decrypted sum of ``count`` updates of ``n_values`` numbers.
+
+    Args:
+        rows: (ciphertexts, 4096) decrypted slots.
+        n_values: numbers in each update.
+        count: how many updates are in the sum.
+        bound: largest magnitude of a number of one update.
+        tags: one a ciphertext: the same that every update was encrypted with.
+
+    Returns:
+        (n_values,) sums, each off by far less than :data:`TOLERANCE`.
+
+    Raises:
+        ProtocolError: a sum of something else, or a number that ``count`` updates cannot give.
+    """
+    if len(rows) != chunks_for(n_values):
+        raise ProtocolError(f"expected {chunks_for(n_values)} ciphertexts, got {len(rows)}")
+    data = rows[:, :DATA_SLOTS].reshape(-1)
+    # Written so that NaN fails them too.
+    if not (
+        np.abs(rows[:, DATA_SLOTS] - count * tags).max() <= TOLERANCE
+        and np.abs(data[n_values:]).max(initial=0.0) <= TOLERANCE
+        and np.abs(data).max() <= count * bound * (1 + 1e-9) + TOLERANCE
+    ):
+        raise ProtocolError(
+            "the encrypted sum does not decrypt cleanly: a site's contribution is missing or "
+            "doubled, the sum is damaged or another one, or the key is"
+        )
+    return data[:n_values].copy()
 
 
 class CkksPublic:
@@ -111,8 +170,14 @@ class CkksPublic:
         """SHA-256 of :meth:`to_bytes`, 64 hexadecimal digits."""
         return hashlib.sha256(self._data).hexdigest()
 
-    def encrypt(self, values: npt.NDArray[np.float64]) -> list[bytes]:
+    def encrypt(
+        self, values: npt.NDArray[np.float64], tags: npt.NDArray[np.float64]
+    ) -> list[bytes]:
         """Encrypt numbers (n,), n at least 1, with fresh randomness.
+
+        Args:
+            values: the numbers.
+            tags: one a ciphertext; see :func:`real_tags`.
 
         Returns:
             ceil(n / 4095) ciphertexts of 131,217 bytes; the last is padded with zeros.
@@ -126,7 +191,7 @@ class CkksPublic:
         if not np.abs(values).max() <= LARGEST_SUM:
             raise ValueError("an update holds NaN, infinity or a number that is too large")
         rows = np.zeros((chunks_for(values.size), SLOTS))
-        rows[:, DATA_SLOTS] = 1.0
+        rows[:, DATA_SLOTS] = tags
         padded = np.zeros(rows.shape[0] * DATA_SLOTS)
         padded[: values.size] = values
         rows[:, :DATA_SLOTS] = padded.reshape(-1, DATA_SLOTS)
@@ -160,9 +225,9 @@ class CkksKey(HoldsSecret):
         """
         ckks_format.check_context(data, secret=True)
         key = cls(_context_from(data))
-        probe = np.linspace(-1, 1, DATA_SLOTS)
+        probe, tags = np.linspace(-1, 1, DATA_SLOTS), np.ones(1)
         try:
-            key.decrypt_sum(key.public().encrypt(probe), DATA_SLOTS, 1, 1.0)
+            read_sum(key.decrypt(key.public().encrypt(probe, tags)), DATA_SLOTS, 1, 1.0, tags)
         except ProtocolError as error:
             raise ProtocolError("the secret key does not belong to its public key") from error
         return key
@@ -175,37 +240,13 @@ class CkksKey(HoldsSecret):
         """The public half."""
         return self._public
 
-    def decrypt_sum(
-        self, blobs: list[bytes], n_values: int, count: int, bound: float
-    ) -> npt.NDArray[np.float64]:
-        """Decrypt the sum of ``count`` updates of ``n_values`` numbers up to ``bound``.
-
-        Returns:
-            (n_values,) sums, each off by far less than :data:`TOLERANCE`.
-
-        Raises:
-            ProtocolError: malformed ciphertexts, a sum of another number of updates, or a number
-                that ``count`` updates cannot give.
-        """
-        if len(blobs) != chunks_for(n_values):
-            raise ProtocolError(f"expected {chunks_for(n_values)} ciphertexts, got {len(blobs)}")
+    def decrypt(self, blobs: list[bytes]) -> npt.NDArray[np.float64]:
+        """All slots, (ciphertexts, 4096). Raises ProtocolError for malformed ciphertexts."""
         rows = np.empty((len(blobs), SLOTS))
         for row, blob in zip(rows, blobs, strict=True):
             ckks_format.read_ciphertext(blob)
             row[:] = _decrypt(self._context, blob)
-        data = rows[:, :DATA_SLOTS].reshape(-1)
-        limit = count * bound * (1 + 1e-9) + TOLERANCE
-        # Written so that NaN fails them too.
-        if not (
-            np.abs(rows[:, DATA_SLOTS] - count).max() <= TOLERANCE
-            and np.abs(data[n_values:]).max(initial=0.0) <= TOLERANCE
-            and np.abs(data).max() <= limit
-        ):
-            raise ProtocolError(
-                "the encrypted sum does not decrypt cleanly: a site's contribution is missing or "
-                "doubled, the sum is damaged, or the key is another one"
-            )
-        return data[:n_values].copy()
+        return rows
 
 
 class CkksSum:

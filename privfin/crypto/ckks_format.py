@@ -21,8 +21,10 @@ from privfin.crypto.bfv_format import (
     Reference,
     check_context_against,
     context_bytes,
+    frame_coefficients,
     is_object,
     reference_from,
+    without_secret,
 )
 from privfin.crypto.pack import POLY_DEGREE
 from privfin.errors import ProtocolError
@@ -35,12 +37,6 @@ SCALE = 2.0**40
 
 CIPHERTEXT_BYTES = 131_217
 """Length of every serialised ciphertext: two polynomials of N coefficients of 8 bytes, and 145."""
-
-_CONTENT = 36
-"""Bytes in front of the content: vector header, SEAL header, frame and first block header."""
-
-_BLOCK = 1 << 17
-"""The longest block of a Zstandard frame; the content has one of these and a shorter one."""
 
 _SCALE_FIELD = 9
 """Bytes of the field behind the ciphertext that states the scale."""
@@ -65,7 +61,7 @@ def _template() -> tuple[Reference, bytes]:
     data = context_bytes(context, secret=True)  # before there is a vector, which changes flags
     blob = bytes(tenseal.ckks_vector(context, [0.0] * SLOTS).serialize())
     ciphertext = wire.read_vector(blob[:-_SCALE_FIELD], SLOTS)
-    return reference_from(data, ciphertext), blob
+    return reference_from(data, blob, ciphertext), blob
 
 
 def check_context(data: bytes, *, secret: bool) -> None:
@@ -75,6 +71,12 @@ def check_context(data: bytes, *, secret: bool) -> None:
         ProtocolError: see :func:`privfin.crypto.bfv_format.check_context`.
     """
     check_context_against(data, _template()[0], "CKKS", secret=secret)
+
+
+def public_part(data: bytes) -> bytes:
+    """The public bytes inside the secret ones. Raises ProtocolError: see :func:`check_context`."""
+    check_context(data, secret=True)
+    return without_secret(data)
 
 
 def read_ciphertext(blob: bytes) -> npt.NDArray[np.uint64]:
@@ -103,18 +105,8 @@ def read_ciphertext(blob: bytes) -> npt.NDArray[np.uint64]:
 
 def write_ciphertext(coefficients: npt.NDArray[np.uint64]) -> bytes:
     """The inverse of :func:`read_ciphertext`, in the one spelling that TenSEAL has."""
-    template = _template()[1]
-    content = template[_CONTENT : _CONTENT + META] + coefficients.astype("<u8").tobytes()
-    split = _CONTENT + _BLOCK
-    return b"".join(
-        (
-            template[:_CONTENT],
-            content[:_BLOCK],
-            template[split : split + 3],
-            content[_BLOCK:],
-            template[-_SCALE_FIELD:],
-        )
-    )
+    known, template = _template()
+    return frame_coefficients(coefficients, known) + template[-_SCALE_FIELD:]
 
 
 def add(first: npt.NDArray[np.uint64], second: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -27,9 +27,10 @@ import numpy.typing as npt
 import tenseal
 
 from privfin.crypto import ckks
-from privfin.crypto.bfv import BfvKey, CiphertextSum, chunks_for
+from privfin.crypto.bfv import BfvKey
+from privfin.crypto.ciphertext_sum import CiphertextSum
 from privfin.crypto.masks import MaskContext, mask_for
-from privfin.crypto.pack import POLY_DEGREE, Packing
+from privfin.crypto.pack import POLY_DEGREE, Packing, chunks_for
 from privfin.crypto.quantize import Quantizer
 from privfin.crypto.secure_sum import lay_out, reveal
 from privfin.randomness import RandomStream
@@ -237,7 +238,8 @@ class _Ckks:
         return slots
 
     def encrypt(self, slots: Slots) -> list[bytes]:
-        return self._key.public().encrypt(slots.astype(np.float64, copy=False))
+        numbers = slots.astype(np.float64, copy=False)
+        return self._key.public().encrypt(numbers, np.ones(ckks.chunks_for(self._values)))
 
     def serialise(self, parts: list[bytes]) -> Callable[[], object]:
         context = self._key.public()._context
@@ -248,7 +250,8 @@ class _Ckks:
         return ckks.CkksSum(ckks.chunks_for(self._values))
 
     def decrypt(self, parts: list[bytes], count: int) -> npt.NDArray[np.float64]:
-        return self._key.decrypt_sum(parts, self._values, count, _BOUND)
+        rows = self._key.decrypt(parts)
+        return ckks.read_sum(rows, self._values, count, _BOUND, np.ones(len(rows)))
 
 
 class _Bfv:
@@ -260,10 +263,13 @@ class _Bfv:
         self._quantizer = Quantizer(_BOUND, bits)
         self._key = BfvKey.generate(packing)
         self._names = tuple(f"site-{i:02d}" for i in range(cohort))
+        self._chunks = chunks_for(packing.masked_slots(values))
+        self._tags = np.ones(self._chunks, dtype=np.int64)
         self.parameters = f"BFV, N 8192, [60, 60], t {packing.modulus.bit_length()} bits"
 
     def encode(self, update: npt.NDArray[np.float32]) -> Slots:
-        return lay_out(self._quantizer.encode(update, RandomStream.system()), self._packing)
+        codes = self._quantizer.encode(update, RandomStream.system())
+        return lay_out(codes, self._packing, self._tags)
 
     def mask(self, slots: Slots) -> Slots:
         # The mask of the first site. Secrets of zeros take as long to expand as real ones.
@@ -281,12 +287,10 @@ class _Bfv:
         return lambda: [vector.serialize() for vector in vectors]
 
     def sum(self) -> Sum:
-        return CiphertextSum(
-            self._key.public(), chunks_for(self._packing.masked_slots(self._values))
-        )
+        return CiphertextSum(self._packing, self._chunks)
 
     def decrypt(self, parts: list[bytes], count: int) -> npt.NDArray[np.float64]:
-        total = reveal(parts, self._key, self._values, self._packing)
+        total = reveal(parts, self._key, self._values, self._packing, count * self._tags)
         return self._quantizer.decode_sum(total, count)
 
 

@@ -71,8 +71,12 @@ class MaskContext:
 
     def pair_info(self, first: str, second: str) -> bytes:
         """The HKDF info of the stream that ``first`` adds and ``second`` subtracts."""
+        return self.info("privfin/mask/v1", first, second)
+
+    def info(self, use: str, *more: str) -> bytes:
+        """HKDF info that binds a ``use`` to everything that this context says."""
         return frame(
-            "privfin/mask/v1",
+            use,
             self.run_id,
             self.key_id,
             self.plan_digest,
@@ -80,8 +84,7 @@ class MaskContext:
             self.round,
             self.attempt,
             self.cohort_digest,
-            first,
-            second,
+            *more,
         )
 
 

@@ -1,22 +1,22 @@
 """The coordinator: relays sealed keys, checks signatures and adds up ciphertexts.
 
 It is trusted for availability only. It is built from public things alone (roster, run identity,
-transport, sizes); it imports no model, no data and no privacy code, and what it adds with refuses
-a context that holds a secret key.
+transport, sizes); it imports no model, no data and no privacy code. It holds no key, and what it is
+sent is read and added up without native code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from privfin.config import Encryption
 from privfin.crypto import ckks
-from privfin.crypto.bfv import BfvPublic, CiphertextSum, chunks_for
+from privfin.crypto.ciphertext_sum import CiphertextSum, public_key_id
 from privfin.crypto.envelope import ExpectedHeader, open_envelope
 from privfin.crypto.keys import Roster
-from privfin.crypto.pack import Packing
+from privfin.crypto.pack import Packing, chunks_for
 from privfin.crypto.plain import PlainSum
 from privfin.errors import ProtocolError
 from privfin.federation.messages import RunIdentity, SiteFailedError, Task, Transport
@@ -26,14 +26,13 @@ from privfin.federation.messages import RunIdentity, SiteFailedError, Task, Tran
 class SumPlan:
     """What the coordinator must know of an update: how long it is and how it is protected.
 
-    ``smallest_cohort`` is the fewest sites that a round may go on with when others drop out; None
-    ends the run when one does.
+    ``smallest_cohort`` is the fewest sites that a round may go on with when others drop out.
     """
 
     encryption: Encryption
     layout: str
     values: int
-    smallest_cohort: int | None = None
+    smallest_cohort: int
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ class Coordinator:
         plan: sizes of an update.
         on_ledger_head: called with a site's name and what its message says of its privacy ledger,
             for every message that says anything. May refuse it with ProtocolError.
+        on_left: called with the site that a round goes on without, round and attempt.
     """
 
     def __init__(
@@ -73,14 +73,17 @@ class Coordinator:
         plan: SumPlan,
         *,
         on_ledger_head: Callable[[str, str], None] | None = None,
+        on_left: Callable[[str, int, int], None] | None = None,
     ) -> None:
         self._identity = identity
         self._roster = roster
         self._transport = transport
         self._plan = plan
         self._on_ledger_head = on_ledger_head
+        self._on_left = on_left
         self._cohort = tuple(roster)
-        self._public: BfvPublic | ckks.CkksPublic | None = None
+        self._packing = Packing.named(plan.layout)
+        self._known_key: str | None = "" if plan.encryption == "none" else None
         self._up = 0
         self._down = 0
 
@@ -104,15 +107,15 @@ class Coordinator:
             raise ProtocolError(f"site '{maker}' sealed {len(boxes)} keys for {len(others)} sites")
         with _from_site(maker):
             if self._plan.encryption == "ckks":
-                self._public = ckks.CkksPublic(public_bytes)
+                self._known_key = ckks.public_key_id(public_bytes)
             else:
-                self._public = BfvPublic(public_bytes, Packing.named(self._plan.layout))
+                self._known_key = public_key_id(public_bytes, self._packing)
         tasks = {
             site: Task("take-key", 0, 0, self._cohort, (box,))
             for site, box in zip(others, boxes, strict=True)
         }
         if tasks:
-            self._ask(tasks, "key-taken", key_id=self._public.key_id)
+            self._ask(tasks, "key-taken", key_id=self._known_key)
 
     def run_rounds(self, first: int, last: int, start_round: Callable[[int], int | None]) -> int:
         """Run rounds ``first`` to ``last`` and deliver every sum.
@@ -132,59 +135,74 @@ class Coordinator:
         Raises:
             SiteFailedError: a site failed and the round may not go on without it.
         """
-        parts: tuple[bytes, ...] = ()
+        total: list[tuple[bytes, ...]] = []
         done = first - 1
         attempt = 0
         while done < last:
             next_attempt = start_round(done + 1)
             if next_attempt is None:
                 break
-            attempt = next_attempt
+            task = Task("update", done + 1, next_attempt, self._cohort)
             try:
-                parts = self._sum_of(Task("update", done + 1, attempt, self._cohort, parts))
+                found = self._sum_of(self._deliver(total, task, done, attempt))
             except SiteFailedError as error:
-                self._leave_out(error)
+                self._leave_out(error, done + 1, next_attempt)
                 last -= 1
             else:
+                total = found
                 done += 1
-        if parts:
-            finish = Task("finish", done, attempt, self._cohort, parts)
+            attempt = next_attempt
+        if total:
+            finish = self._deliver(
+                total, Task("finish", done, attempt, self._cohort), done, attempt
+            )
             self._ask(dict.fromkeys(self._cohort, finish), "finished", self._key_id())
         return done
 
-    def _sum_of(self, task: Task) -> tuple[bytes, ...]:
-        """The sum of one attempt at a round."""
-        total = self._new_sum()
-        for site in task.cohort:
-            # One site at a time, so that memory holds one update and one sum.
-            update = self._ask({site: task}, "update", self._key_id())[site]
-            with _from_site(site):
-                total.add(list(update))
-        return tuple(total.result())
+    def _deliver(self, total: list[tuple[bytes, ...]], task: Task, done: int, attempt: int) -> Task:
+        """Send all pieces of a sum but the last, which goes into ``task``."""
+        for number, parts in enumerate(total[:-1]):
+            piece = Task("sum", done, attempt, self._cohort, parts, number)
+            self._ask(dict.fromkeys(self._cohort, piece), "sum-taken", self._key_id())
+        return replace(task, parts=total[-1]) if total else task
 
-    def _leave_out(self, error: SiteFailedError) -> None:
+    def _sum_of(self, task: Task) -> list[tuple[bytes, ...]]:
+        """The sum of one attempt at a round, piece by piece."""
+        pieces = []
+        for number, values in enumerate(self._packing.pieces(self._plan.values)):
+            total = self._new_sum(values.stop - values.start)
+            # The sum of the round before comes with the first request only.
+            request = replace(task, piece=number, parts=() if number else task.parts)
+            for site in task.cohort:
+                # One site at a time, so that memory holds one message and one sum.
+                update = self._ask({site: request}, "update", self._key_id())[site]
+                with _from_site(site):
+                    total.add(list(update))
+            pieces.append(tuple(total.result()))
+        return pieces
+
+    def _leave_out(self, error: SiteFailedError, number: int, attempt: int) -> None:
         """Go on without the site that failed, or raise ``error``."""
         rest = tuple(site for site in self._cohort if site != error.site)
         smallest = self._plan.smallest_cohort
         lost_one = len(rest) == len(self._cohort) - 1
-        if error.is_refusal or smallest is None or len(rest) < smallest or not lost_one:
+        if error.is_refusal or len(rest) < smallest or not lost_one:
             raise error
         self._cohort = rest
+        if self._on_left is not None:
+            self._on_left(error.site, number, attempt)
 
     def _key_id(self) -> str:
-        if self._plan.encryption == "none":
-            return ""
-        if self._public is None:
+        if self._known_key is None:
             raise ProtocolError("rounds cannot start before the sites agree on a key")
-        return self._public.key_id
+        return self._known_key
 
-    def _new_sum(self) -> CiphertextSum | ckks.CkksSum | PlainSum:
-        if self._public is None:
-            return PlainSum(self._plan.values)
-        if isinstance(self._public, ckks.CkksPublic):
-            return ckks.CkksSum(ckks.chunks_for(self._plan.values))
-        slots = self._public.packing.masked_slots(self._plan.values)
-        return CiphertextSum(self._public, chunks_for(slots))
+    def _new_sum(self, values: int) -> CiphertextSum | ckks.CkksSum | PlainSum:
+        if self._plan.encryption == "none":
+            return PlainSum(values)
+        if self._plan.encryption == "ckks":
+            return ckks.CkksSum(ckks.chunks_for(values))
+        return CiphertextSum(self._packing, chunks_for(self._packing.masked_slots(values)))
 
     def _ask(
         self, tasks: dict[str, Task], kind: str, key_id: str | None
@@ -203,6 +221,7 @@ class Coordinator:
                 senders=(site,),
                 key_id=key_id or "",
                 config_hash=self._identity.config_digest,
+                piece=task.piece,
             )
             with _from_site(site):
                 envelope = open_envelope(replies[site], self._roster, expected)

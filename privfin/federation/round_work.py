@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ from privfin.config import RunConfig
 from privfin.crypto.ckks import clip
 from privfin.crypto.quantize import Quantizer
 from privfin.federation.aggregation import Aggregation
+from privfin.federation.global_model import Step
 from privfin.federation.joint_training import JointSum
 from privfin.federation.messages import Numbers
 from privfin.federation.plan import TrainingPlan
@@ -22,8 +23,13 @@ from privfin.randomness import RandomStream
 class RoundWork(Protocol):
     """One site's work in a round, between the global model and the encryption."""
 
-    def codes(self, start: Vector, number: int, cohort: int) -> Numbers:
+    def codes(self, start: Vector, number: int, cohort: tuple[str, ...]) -> Numbers:
         """What the site sends in round ``number``, from the parameters ``start``.
+
+        Args:
+            start: (parameters,).
+            number: of the round.
+            cohort: names of the sites that take part.
 
         Returns:
             (plan.values,) codes of ``crypto.value_bits`` bits; with CKKS, real numbers of at most
@@ -31,10 +37,8 @@ class RoundWork(Protocol):
         """
         ...
 
-    def incoming(
-        self, total: Numbers, cohort: int
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-        """From the sum of what a cohort sent to what is applied, and its divisors."""
+    def incoming(self, total: Numbers, cohort: tuple[str, ...]) -> Iterator[Step]:
+        """From the sum of what a cohort sent (plan.values,) to average updates, slice by slice."""
         ...
 
 
@@ -74,6 +78,7 @@ class LocalRound:
         rounding: Callable[[int], RandomStream],
     ) -> None:
         own = plan.site(site)
+        self._plan = plan
         self._trainer = trainer
         self._rounding = rounding
         self._steps = own.local_steps
@@ -82,24 +87,29 @@ class LocalRound:
         self._quantizer = Quantizer(config.crypto.update_bound, config.crypto.value_bits)
         self._is_real = config.crypto.encryption == "ckks"
 
-    def codes(self, start: Vector, number: int, cohort: int) -> Numbers:
+    def codes(self, start: Vector, number: int, cohort: tuple[str, ...]) -> Numbers:
         """See :class:`RoundWork`."""
         change = self._trainer.train(start, number, self._steps)
         # Exact zeros outside the trained segments, whatever floating point did.
-        change = np.where(self._trained, change, np.float32(0)).astype(np.float32)
-        update = self._aggregation.outgoing(start, change)
+        sent = self._trained & self._plan.open_mask(cohort)
+        change = np.where(sent, change, np.float32(0)).astype(np.float32)
+        update = self._aggregation.outgoing(start, change, cohort)
         if self._is_real:
             return clip(update, self._quantizer.bound)
         return self._quantizer.encode(update, self._rounding(number))
 
-    def incoming(
-        self, total: Numbers, cohort: int
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+    def incoming(self, total: Numbers, cohort: tuple[str, ...]) -> Iterator[Step]:
         """See :class:`RoundWork`."""
+        tail = self._decoded(total[self._plan.parameters :], len(cohort))
+        divisors = self._aggregation.divisors(tail, cohort)
+        for segment, divisor in zip(self._plan.segments, divisors, strict=True):
+            for at in segment.slices():
+                yield at, self._decoded(total[at], len(cohort)) / divisor
+
+    def _decoded(self, total: Numbers, count: int) -> npt.NDArray[np.float64]:
         if self._is_real:
-            return self._aggregation.incoming(total.astype(np.float64))
-        codes = total.astype(np.uint64)
-        return self._aggregation.incoming(self._quantizer.decode_sum(codes, cohort))
+            return np.asarray(total, dtype=np.float64)
+        return self._quantizer.decode_sum(np.asarray(total, dtype=np.uint32), count)
 
 
 class JointRound:
@@ -109,12 +119,10 @@ class JointRound:
         self._trainer = trainer
         self._joint = joint
 
-    def codes(self, start: Vector, number: int, cohort: int) -> Numbers:
+    def codes(self, start: Vector, number: int, cohort: tuple[str, ...]) -> Numbers:
         """See :class:`RoundWork`."""
-        return self._joint.encode(self._trainer.contribute(start, number, cohort))
+        return self._joint.encode(self._trainer.contribute(start, number, len(cohort)))
 
-    def incoming(
-        self, total: Numbers, cohort: int
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+    def incoming(self, total: Numbers, cohort: tuple[str, ...]) -> Iterator[Step]:
         """See :class:`RoundWork`."""
-        return self._joint.decode(total.astype(np.uint64), cohort)
+        return self._joint.decode(total.astype(np.uint32, copy=False), cohort)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from privfin.config import RunConfig
 from privfin.crypto import ckks
-from privfin.crypto.bfv import chunks_for, ciphertext_bytes
+from privfin.crypto.bfv import ciphertext_bytes
 from privfin.crypto.cost import SECURITY_BITS, Cost, SchemeName, measure
 from privfin.crypto.noise_margin import check_noise, failure_log2, margin_bits
-from privfin.crypto.pack import POLY_DEGREE, Packing
+from privfin.crypto.pack import POLY_DEGREE, Packing, chunks_for
 from privfin.federation.plan import check_cohort, message_values, site_names
 
 SAMPLE = 250_000

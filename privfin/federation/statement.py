@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from privfin.config import Encryption, RunConfig
@@ -90,6 +90,7 @@ def privacy_statement(
     plan: TrainingPlan,
     rounds_started: Mapping[str, int],
     fine_tunings_started: Mapping[str, int] | None = None,
+    left: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The privacy statement of a run.
 
@@ -99,6 +100,8 @@ def privacy_statement(
         rounds_started: by site, rounds started in all attempts. Each counts in full, whether it
             was finished or not.
         fine_tunings_started: likewise for fine-tuning after the last round.
+        left: the sites that dropped out, each with the ``round`` and ``attempt`` that it was lost
+            in; the run went on without it.
     """
     tuned = fine_tunings_started or {}
     steps = {
@@ -125,6 +128,7 @@ def privacy_statement(
         "accountant": accountant_name(),
         "population": headline,
         "sites": [_site_statement(config, site, steps[site.name]) for site in plan.sites],
+        "sites_left": [dict(one) for one in left],
         **({"fine_tuning": _fine_tuning(plan)} if plan.fine_tune_steps else {}),
         "observers": {
             name: {
@@ -152,7 +156,7 @@ def privacy_statement(
                 "segment": s.name,
                 "parameters": s.stop - s.start,
                 "sites_training_it": s.trained_by,
-                "divisor": None if plan.carries_weights else s.divisor,
+                "divisor": None if plan.carries_weights else s.divisor(),
             }
             for s in plan.segments
         ],

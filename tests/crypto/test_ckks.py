@@ -14,6 +14,7 @@ from privfin.crypto.bfv_format import CIPHERTEXT_MODULUS, context_bytes
 from privfin.crypto.ckks import (
     DATA_SLOTS,
     LARGEST_SUM,
+    TAG_MODULUS,
     TOLERANCE,
     CkksKey,
     CkksPublic,
@@ -22,6 +23,9 @@ from privfin.crypto.ckks import (
     chunks_for,
     ciphertext_bytes,
     clip,
+    public_key_id,
+    read_sum,
+    real_tags,
 )
 from privfin.crypto.ckks_format import (
     CIPHERTEXT_BYTES,
@@ -30,20 +34,27 @@ from privfin.crypto.ckks_format import (
     read_ciphertext,
     write_ciphertext,
 )
+from privfin.crypto.isolated import IsolatedCkksKey, IsolatedKey
 from privfin.crypto.pack import LAYOUTS, POLY_DEGREE
 from privfin.errors import PlanError, ProtocolError
 
 KEY = CkksKey.generate()
 PUBLIC = KEY.public()
-BLOB = PUBLIC.encrypt(np.linspace(-1, 1, DATA_SLOTS))[0]
+BLOB = PUBLIC.encrypt(np.linspace(-1, 1, DATA_SLOTS), np.ones(1))[0]
 FIRST_COEFFICIENT = 8 + 28 + 97
 
 
-def summed(updates: np.ndarray, public: CkksPublic = PUBLIC) -> list[bytes]:
+def summed(updates: np.ndarray, public: CkksPublic = PUBLIC, tag: float = 1.0) -> list[bytes]:
     total = CkksSum(chunks_for(updates.shape[1]))
     for row in updates:
-        total.add(public.encrypt(row))
+        total.add(public.encrypt(row, np.full(chunks_for(row.size), tag)))
     return total.result()
+
+
+def opened(
+    blobs: list[bytes], n: int, count: int, bound: float, key: CkksKey = KEY, tag: float = 1.0
+) -> np.ndarray:
+    return read_sum(key.decrypt(blobs), n, count, bound, np.full(chunks_for(n), tag))
 
 
 @pytest.mark.parametrize("sites", [1, 2, 5, 17, 64])
@@ -57,7 +68,7 @@ def test_sums_are_right_at_both_ends_of_the_range(sites: int, n: int) -> None:
     blobs = summed(updates)
     assert [len(b) for b in blobs] == [CIPHERTEXT_BYTES] * chunks_for(n)
     assert sum(map(len, blobs)) == ciphertext_bytes(n)
-    found = KEY.decrypt_sum(blobs, n, sites, bound)
+    found = opened(blobs, n, sites, bound)
     # A thousandth of what would be refused; the usual error is 1e-8 sqrt(sites).
     assert np.abs(found - updates.sum(axis=0)).max() < TOLERANCE / 100
 
@@ -68,7 +79,7 @@ def test_bytes_a_parameter() -> None:
 
 def test_added_by_hand_is_added_by_the_library() -> None:
     """The coordinator adds without a native parser; TenSEAL's own addition gives the same bytes."""
-    other = PUBLIC.encrypt(np.linspace(1, 2, DATA_SLOTS))[0]
+    other = PUBLIC.encrypt(np.linspace(1, 2, DATA_SLOTS), np.ones(1))[0]
     total = CkksSum(1)
     total.add([BLOB])
     total.add([other])
@@ -79,9 +90,9 @@ def test_added_by_hand_is_added_by_the_library() -> None:
 
 def test_encryption_is_randomised_and_by_the_public_key() -> None:
     values = np.ones(5)
-    assert PUBLIC.encrypt(values) != PUBLIC.encrypt(values)
+    assert PUBLIC.encrypt(values, np.ones(1)) != PUBLIC.encrypt(values, np.ones(1))
     assert not PUBLIC._context.has_secret_key()
-    assert not hasattr(PUBLIC, "decrypt_sum")
+    assert not hasattr(PUBLIC, "decrypt")
 
 
 def test_what_could_wrap_is_refused_when_the_plan_is_made() -> None:
@@ -108,7 +119,7 @@ def test_tenseal_alone_wraps_silently() -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 2 * LARGEST_SUM])
 def test_what_is_not_a_usable_number_is_not_encrypted(bad: float) -> None:
     with pytest.raises(ValueError, match="NaN"):
-        PUBLIC.encrypt(np.array([0.0, bad]))
+        PUBLIC.encrypt(np.array([0.0, bad]), np.ones(1))
     if not np.isfinite(bad):
         with pytest.raises(ValueError, match="NaN or infinity"):
             clip(np.array([bad]), 1.0)
@@ -117,7 +128,7 @@ def test_what_is_not_a_usable_number_is_not_encrypted(bad: float) -> None:
 def test_wrong_shapes_are_not_encrypted() -> None:
     for bad in (np.zeros(0), np.zeros((2, 2))):
         with pytest.raises(ValueError, match="vector"):
-            PUBLIC.encrypt(bad)
+            PUBLIC.encrypt(bad, np.ones(1))
 
 
 def test_clip_cuts_to_the_bound() -> None:
@@ -129,16 +140,46 @@ def test_clip_cuts_to_the_bound() -> None:
 def test_missing_doubled_or_too_large_contributions_are_noticed() -> None:
     updates = np.random.default_rng(1).uniform(-1, 1, (3, 100))
     blobs = summed(updates)
-    KEY.decrypt_sum(blobs, 100, 3, 1.0)
+    opened(blobs, 100, 3, 1.0)
     for count in (2, 4):
         with pytest.raises(ProtocolError, match="does not decrypt cleanly"):
-            KEY.decrypt_sum(blobs, 100, count, 1.0)
+            opened(blobs, 100, count, 1.0)
     with pytest.raises(ProtocolError, match="does not decrypt cleanly"):
-        KEY.decrypt_sum(blobs, 100, 3, 0.1)
+        opened(blobs, 100, 3, 0.1)
     with pytest.raises(ProtocolError, match="does not decrypt cleanly"):
-        CkksKey.generate().decrypt_sum(blobs, 100, 3, 1.0)
+        opened(blobs, 100, 3, 1.0, CkksKey.generate())
     with pytest.raises(ProtocolError, match="does not decrypt cleanly"):
-        KEY.decrypt_sum(blobs, 50, 3, 1.0)
+        opened(blobs, 50, 3, 1.0)
+
+
+def test_a_sum_of_something_else_is_noticed() -> None:
+    """Tags say what a payload is: another round's sum has others, though all else is right."""
+    tags = real_tags(np.array([0, 1, TAG_MODULUS // 2, TAG_MODULUS - 1]))
+    assert tags.min() == 1 and tags.max() < 16
+    assert 64 * tags.max() < LARGEST_SUM
+    updates = np.random.default_rng(1).uniform(-1, 1, (3, 100))
+    blobs = summed(updates, tag=3.25)
+    assert np.abs(opened(blobs, 100, 3, 1.0, tag=3.25) - updates.sum(axis=0)).max() < 1e-6
+    for tag in (1.0, 3.2501):
+        with pytest.raises(ProtocolError, match="does not decrypt cleanly"):
+            opened(blobs, 100, 3, 1.0, tag=tag)
+
+
+def test_keys_round_trip_in_a_process_of_their_own() -> None:
+    isolated = IsolatedCkksKey.from_secret_bytes(KEY.secret_bytes())
+    assert isolated.public().key_id == PUBLIC.key_id == public_key_id(PUBLIC.to_bytes())
+    assert np.array_equal(isolated.decrypt([BLOB]), KEY.decrypt([BLOB]))
+    assert len(repr(isolated)) < 80
+    with pytest.raises(ProtocolError):
+        isolated.decrypt([BLOB[:-1]])
+    # The worker knows one key at a time, of either scheme.
+    bfv = IsolatedKey.generate(LAYOUTS["3x15"])
+    slots = np.arange(9)
+    assert np.array_equal(bfv.decrypt(bfv.public().encrypt(slots), 9), slots)
+    assert np.array_equal(isolated.decrypt([BLOB]), KEY.decrypt([BLOB]))
+    mixed = PUBLIC.to_bytes() + CkksKey.generate().secret_bytes()[len(PUBLIC.to_bytes()) :]
+    with pytest.raises(ProtocolError, match="does not belong"):
+        IsolatedCkksKey.from_secret_bytes(mixed)
 
 
 def test_keys_round_trip_and_leak_nothing() -> None:
@@ -217,7 +258,7 @@ def test_hostile_ciphertexts_are_refused_and_leave_the_sum_alone(name: str) -> N
         running.add(hostile()[name])
     assert running.result() == before and running.count == 1
     with pytest.raises(ProtocolError):
-        KEY.decrypt_sum(hostile()[name], DATA_SLOTS, 1, 1.0)
+        opened(hostile()[name], DATA_SLOTS, 1, 1.0)
 
 
 def test_structure_cannot_be_flipped() -> None:
@@ -237,7 +278,7 @@ def test_flipped_coefficients_never_crash_and_are_noticed() -> None:
         bad = bytearray(BLOB)
         bad[at] ^= 1 << int(rng.integers(8))
         try:
-            found = KEY.decrypt_sum([bytes(bad)], DATA_SLOTS, 1, 1.0)
+            found = opened([bytes(bad)], DATA_SLOTS, 1, 1.0)
         except ProtocolError:
             continue
         assert np.isfinite(found).all()

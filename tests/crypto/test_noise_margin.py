@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from privfin.crypto.bfv import BfvKey, CiphertextSum
+from privfin.crypto.bfv import BfvKey
+from privfin.crypto.ciphertext_sum import CiphertextSum
 from privfin.crypto.noise_margin import (
     LARGEST_FAILURE_LOG2,
     SMALLEST_MARGIN_BITS,
@@ -25,7 +26,7 @@ LAYOUT = pytest.mark.parametrize("packing", LAYOUTS.values(), ids=lambda p: p.na
 def doubled_until_it_fails(packing: Packing, summands: int) -> int:
     """Doublings that a sum of fresh ciphertexts of uniform slots survives."""
     key, rng = BfvKey.generate(packing), np.random.default_rng(summands)
-    running = CiphertextSum(key.public(), 1)
+    running = CiphertextSum(packing, 1)
     truth = np.zeros(POLY_DEGREE, dtype=np.int64)
     for _ in range(summands):
         slots = rng.integers(0, packing.modulus, POLY_DEGREE)
@@ -35,7 +36,7 @@ def doubled_until_it_fails(packing: Packing, summands: int) -> int:
         if not np.array_equal(key.decrypt(running.result(), POLY_DEGREE), truth):
             return doublings - 1
         blobs = running.result()
-        running = CiphertextSum(key.public(), 1)
+        running = CiphertextSum(packing, 1)
         running.add(blobs)
         running.add(blobs)
         truth = 2 * truth % packing.modulus

@@ -106,7 +106,7 @@ def test_zero_and_ends_are_exact(bits: int, bound: float) -> None:
     codes = quantizer.encode(np.array([0.0, -0.0, bound, -bound, 9 * bound]), stream())
     top = 2 ** (bits - 1) - 1
     assert codes.tolist() == [top + 1, top + 1, 2 * top + 1, 1, 2 * top + 1]
-    assert codes.dtype == np.uint64
+    assert codes.dtype == np.uint32
 
 
 @settings(max_examples=50)

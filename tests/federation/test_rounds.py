@@ -10,9 +10,9 @@ import pytest
 from scipy.stats import chisquare
 
 from privfin.config import RunConfig
+from privfin.crypto import ckks
 from privfin.crypto.masks import MaskBook, MaskContext
 from privfin.crypto.quantize import Quantizer
-from privfin.crypto.secure_sum import reveal
 from privfin.errors import ProtocolError
 from privfin.federation.local import train_locally
 from privfin.federation.plan import make_plan
@@ -76,12 +76,30 @@ def test_a_key_holder_reads_single_ckks_updates_and_a_site_refuses_to_apply_one(
     replies = {site: one.sites[site].handle(one.task("update", 1)) for site in one.cohort}
     blobs = _parts(one, replies["site-02"], "site-02")
     key = one.sites["site-01"]._protection._key
-    found = key.decrypt_sum(blobs, one.plan.values, 1, one.config.crypto.update_bound)
+    found = key.decrypt(blobs)[:, : ckks.DATA_SLOTS].reshape(-1)[: one.plan.values]
     have = one.plan.site("site-02").modalities
     sent = np.where(one.plan.trained_mask(have, "fin"), one.changes["site-02"][1], 0)
     assert np.abs(found - sent).max() < 1e-6
     with pytest.raises(ProtocolError, match="stopped for good"):
         one.sites["site-01"].handle(one.task("update", 2, *blobs))
+
+
+def test_a_ckks_sum_of_another_round_stops_a_site(federation: Federations) -> None:
+    """It has the right number of updates; its tags say that it is the sum of the round before."""
+    one = federation(crypto__encryption="ckks").agree()
+    old = _ckks_sum(one, 1)
+    site = one.sites["site-01"]
+    site.handle(one.task("update", 2, *old))
+    with pytest.raises(ProtocolError, match="stopped for good"):
+        site.handle(one.task("update", 3, *old))
+
+
+def _ckks_sum(one: Any, number: int) -> list[bytes]:
+    total = ckks.CkksSum(ckks.chunks_for(one.plan.values))
+    for site in one.cohort:
+        reply = one.sites[site].handle(one.task("update", number))
+        total.add(_parts(one, reply, site))
+    return total.result()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -93,8 +111,8 @@ def test_the_sum_is_the_integer_sum_of_what_the_sites_encoded(
     wanted = sum(one.codes(site, 1).astype(np.int64) for site in one.cohort)
     relayed = list(one.update_of("site-01", 2).task.parts)
     for site in one.cohort:
-        key = one.sites[site]._protection._key
-        total = reveal(relayed, key, one.plan.parameters, one.packing)
+        protection = one.sites[site]._protection
+        total = protection.reveal(relayed, one.plan.parameters, 1, 1, one.cohort)
         assert np.array_equal(total.astype(np.int64), wanted)
     # The model moves by the decoded sum over the public number of sites that train a segment.
     mean = (
