@@ -91,7 +91,7 @@ def test_a_ckks_sum_of_another_round_stops_a_site(federation: Federations) -> No
     site = one.sites["site-01"]
     site.handle(one.task("update", 2, *old))
     with pytest.raises(ProtocolError, match="stopped for good"):
-        site.handle(one.task("update", 3, *old))
+        site.handle(one.task("finish", 2, *old))
 
 
 def _ckks_sum(one: Any, number: int) -> list[bytes]:
