@@ -27,7 +27,6 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from privfin.crypto.encoding import HoldsSecret
 from privfin.errors import UserInputError
 from privfin.files import clear_disk_errors
 
@@ -50,14 +49,6 @@ class KeyKind(IntEnum):
 
     IDENTITY = 1
     FEDERATION = 2
-
-
-class KeyFile(HoldsSecret):
-    """What was read: the key's bytes, and whether a passphrase protects the file."""
-
-    def __init__(self, secret: bytes, protected: bool) -> None:
-        self.secret = secret
-        self.protected = protected
 
 
 def write_key_file(
@@ -101,8 +92,8 @@ def write_key_file(
 
 def read_key_file(
     path: Path, kind: KeyKind, label: str, passphrase: Passphrase | None = None
-) -> KeyFile:
-    """Read a file of :func:`write_key_file`.
+) -> bytes:
+    """The key in a file of :func:`write_key_file`.
 
     Raises:
         UserInputError: it is missing, others may read it, it is damaged, of another kind or for
@@ -135,14 +126,22 @@ def read_key_file(
     if length != len(content) or at > len(whole):
         raise damaged
     if not protection:
-        return KeyFile(content, protected=False)
+        return content
     if passphrase is None:
         raise UserInputError(f"{path} is protected: a passphrase is needed")
     try:
         cipher = ChaCha20Poly1305(_derive(passphrase(), salt, work))
-        return KeyFile(cipher.decrypt(bytes(12), content, whole[:at]), protected=True)
+        return cipher.decrypt(bytes(12), content, whole[:at])
     except InvalidTag:
         raise UserInputError(f"the passphrase does not open {path}") from None
+
+
+def is_protected(path: Path) -> bool:
+    """Whether a passphrase protects a key file; UserInputError if it cannot be read or is none."""
+    data = read_private(path)
+    if data[: len(_MAGIC)] != _MAGIC or len(data) < len(_MAGIC) + 2:
+        raise UserInputError(f"{path} is not a privfin key file of this version")
+    return data[len(_MAGIC) + 1] != 0
 
 
 def read_private(path: Path, max_bytes: int = _MAX_BYTES) -> bytes:
