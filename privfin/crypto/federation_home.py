@@ -211,6 +211,7 @@ def commit(
         passphrase: protects the key's file.
         outgoing: messages by file name; none at other sites than the keeper.
     """
+    read_roster(roster.to_bytes())  # what could not be read back must not hold
     path = folder / _key_name(roster.key_id)
     if not path.exists():
         label = f"{roster.federation}/{roster.key_id}"

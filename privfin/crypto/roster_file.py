@@ -124,7 +124,7 @@ class SignedRoster:
             "",
             "[history]",
             "# Digests of all versions before, the first one first.",
-            "v = [",
+            "digests = [",
         ]
         lines += [f'  "{one}",' for one in self.history]
         lines += ["]", "", "[signature]", f'ed25519 = "{self.signature.hex()}"']
