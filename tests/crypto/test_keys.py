@@ -90,7 +90,9 @@ def test_roster_refuses_doubles_and_nobody() -> None:
         canonical_json({"sites": {"a": {"ed25519": 1, "x25519": 2}}, "version": 0}),
         canonical_json({"sites": {"a": {"ed25519": "AA" * 32, "x25519": "bb" * 32}}, "version": 0}),
         canonical_json({"sites": {"a": {"ed25519": "aa" * 31, "x25519": "bb" * 32}}, "version": 0}),
-        canonical_json({"sites": {"a": {"ed25519": "aa" * 32, "x25519": "bb" * 32, "z": ""}}, "version": 0}),
+        canonical_json(
+            {"sites": {"a": {"ed25519": "aa" * 32, "x25519": "bb" * 32, "z": ""}}, "version": 0}
+        ),
         canonical_json({"sites": {"a": {"ed25519": "aa" * 32, "x25519": "bb" * 32}}}),
         Roster([ANNA.public()]).to_bytes() + b" ",
         Roster([ANNA.public()]).to_bytes().replace(b":0}", b":-1}"),
