@@ -154,7 +154,8 @@ def new_folder(home: Path, federation: str) -> Iterator[Path]:
     with clear_disk_errors(folder):
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.parent.mkdir(mode=0o700, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
+        for leftover in folder.parent.glob(f".{federation}.*.tmp"):  # of a killed command
+            shutil.rmtree(leftover, ignore_errors=True)
         try:
             temporary.mkdir(mode=0o700)
             yield temporary
