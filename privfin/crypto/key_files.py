@@ -51,6 +51,12 @@ class KeyKind(IntEnum):
     FEDERATION = 2
 
 
+def check_passphrase(passphrase: bytes | None) -> None:
+    """Raise UserInputError for a passphrase that is too short; None is no passphrase."""
+    if passphrase is not None and len(passphrase) < MIN_PASSPHRASE:
+        raise UserInputError(f"a passphrase needs at least {MIN_PASSPHRASE} characters")
+
+
 def write_key_file(
     path: Path,
     kind: KeyKind,
@@ -79,8 +85,7 @@ def write_key_file(
     if passphrase is None:
         head += len(content).to_bytes(4, "big")
     else:
-        if len(passphrase) < MIN_PASSPHRASE:
-            raise UserInputError(f"a passphrase needs at least {MIN_PASSPHRASE} characters")
+        check_passphrase(passphrase)
         salt = secrets.token_bytes(_SALT)
         head += bytes([work]) + salt + (len(secret) + 16).to_bytes(4, "big")
         # The key serves one file, since its salt is fresh: a zero nonce is safe.

@@ -26,7 +26,7 @@ from privfin.crypto.federation_home import (
     write_identity,
 )
 from privfin.crypto.home_state import HomeState, read_state, write_state
-from privfin.crypto.key_files import Passphrase
+from privfin.crypto.key_files import Passphrase, check_passphrase
 from privfin.crypto.keys import SiteIdentity, SitePublic
 from privfin.crypto.pack import Packing
 from privfin.crypto.roster_file import SignedRoster
@@ -61,11 +61,12 @@ def found(
             federation of this name already.
     """
     packing = Packing.named(layout)
+    check_passphrase(passphrase)
+    identity = SiteIdentity.generate(check_word(site, "site"))
+    own = SiteEntry.sign(identity, federation, modalities)
+    key = BfvKey.generate(packing)
+    roster = SignedRoster.found(identity, federation, own, key.public().key_id, layout)
     with new_folder(home, federation) as folder:
-        identity = SiteIdentity.generate(check_word(site, "site"))
-        own = SiteEntry.sign(identity, federation, modalities)
-        key = BfvKey.generate(packing)
-        roster = SignedRoster.found(identity, federation, own, key.public().key_id, layout)
         write_identity(folder, federation, identity, passphrase)
         commit(folder, HomeState(site).advance(roster, 0), roster, key, passphrase, {})
     return roster
@@ -93,9 +94,10 @@ def join(
                 f"{', '.join(entry.modalities)}: hand that in, or delete the folder"
             )
         return request
+    check_passphrase(passphrase)
+    identity = SiteIdentity.generate(check_word(site, "site"))
+    request = request_text(SiteEntry.sign(identity, federation, modalities), federation)
     with new_folder(home, federation) as new:
-        identity = SiteIdentity.generate(check_word(site, "site"))
-        request = request_text(SiteEntry.sign(identity, federation, modalities), federation)
         write_identity(new, federation, identity, passphrase)
         write_bytes(new / REQUEST, request)
         write_state(new, HomeState(site))

@@ -149,6 +149,14 @@ def test_a_passphrase_covers_the_key_and_all_that_is_said_of_it(path: Path) -> N
             read(path, WORD)
 
 
+def test_a_protected_key_cannot_be_passed_off_as_another(path: Path) -> None:
+    write(path, WORD)
+    other = path.read_bytes()[:-32].replace(b"lungs/north", b"lungs/south")
+    put(path, other + hashlib.sha256(other).digest())
+    with pytest.raises(UserInputError, match="does not open"):
+        read_key_file(path, KeyKind.IDENTITY, "lungs/south", lambda: WORD)
+
+
 def test_a_wrong_or_missing_passphrase_is_said(path: Path) -> None:
     write(path, WORD)
     with pytest.raises(UserInputError, match="does not open"):
