@@ -119,7 +119,7 @@ def join(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Make this site's keys, and a request to hand to the keeper."""
+    """Make this site's keys, if it has none, and a request to hand to the keeper."""
     from privfin.crypto.membership import join as ask
     from privfin.crypto.site_entry import read_request
     from privfin.crypto.spoken import spoken
@@ -127,7 +127,8 @@ def join(
 
     _check_folder(out)
     secret = _new_passphrase(passphrase, passphrase_file)
-    request = ask(_home(home), name, site, _split(modalities), secret)
+    unlock = _passphrase(passphrase_file)
+    request = ask(_home(home), name, site, _split(modalities), secret, unlock)
     path = out / f"{name}-{site}.request"
     write_bytes(path, request)
     fingerprint = spoken(read_request(request)[1].public.fingerprint)

@@ -17,6 +17,7 @@ from privfin.crypto.federation_home import (
     changing,
     commit,
     federation_folder,
+    federations,
     load_federation_key,
     load_identity,
     load_roster,
@@ -25,7 +26,7 @@ from privfin.crypto.federation_home import (
     passphrase_for,
     write_identity,
 )
-from privfin.crypto.home_state import HomeState, read_state, write_state
+from privfin.crypto.home_state import HomeState, write_state
 from privfin.crypto.key_files import Passphrase, check_passphrase
 from privfin.crypto.keys import SiteIdentity, SitePublic
 from privfin.crypto.pack import Packing
@@ -73,34 +74,58 @@ def found(
 
 
 def join(
-    home: Path, federation: str, site: str, modalities: tuple[str, ...], passphrase: bytes | None
+    home: Path,
+    federation: str,
+    site: str,
+    modalities: tuple[str, ...],
+    new_passphrase: bytes | None,
+    passphrase: Passphrase | None = None,
 ) -> bytes:
-    """Make this site's identity and the request to hand to the keeper.
+    """The request to hand to the keeper; makes this site's identity if there is none yet.
 
-    Until a roster is accepted it can be called again and gives the same request.
+    Later calls keep the identity: they give the same request again, or one with other modalities.
+
+    Args:
+        home: of this site.
+        federation: its name.
+        site: name of this site.
+        modalities: what it declares to hold.
+        new_passphrase: protects key files that are made now, None for none.
+        passphrase: opens those that are there.
 
     Raises:
-        UserInputError: a name or modality that is not valid, or the home takes part in the
-            federation already, or asked for another site or other modalities.
+        UserInputError: a name or modality that is not valid, or this home is another site.
     """
     check_word(federation, "federation")
-    folder = home / "federation" / federation
-    if (folder / REQUEST).exists() and not read_state(folder).version:
-        request = (folder / REQUEST).read_bytes()
-        entry = read_request(request)[1]
-        if (entry.public.name, entry.modalities) != (site, modalities):
-            raise UserInputError(
-                f"{folder} holds a request of site {entry.public.name} with "
-                f"{', '.join(entry.modalities)}: hand that in, or delete the folder"
-            )
-        return request
-    check_passphrase(passphrase)
-    identity = SiteIdentity.generate(check_word(site, "site"))
+    check_word(site, "site")
+    if federation in federations(home):
+        return _request_again(home, federation, site, modalities, passphrase)
+    check_passphrase(new_passphrase)
+    identity = SiteIdentity.generate(site)
     request = request_text(SiteEntry.sign(identity, federation, modalities), federation)
     with new_folder(home, federation) as new:
-        write_identity(new, federation, identity, passphrase)
+        write_identity(new, federation, identity, new_passphrase)
         write_bytes(new / REQUEST, request)
         write_state(new, HomeState(site))
+    return request
+
+
+def _request_again(
+    home: Path,
+    federation: str,
+    site: str,
+    modalities: tuple[str, ...],
+    passphrase: Passphrase | None,
+) -> bytes:
+    folder = federation_folder(home, federation)
+    with changing(folder) as state:
+        if state.site != site:
+            raise UserInputError(
+                f"this home is site {state.site} of federation '{federation}', not {site}"
+            )
+        identity = load_identity(home, federation, passphrase)
+        request = request_text(SiteEntry.sign(identity, federation, modalities), federation)
+        write_bytes(folder / REQUEST, request)
     return request
 
 

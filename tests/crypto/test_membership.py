@@ -213,33 +213,41 @@ def test_only_the_keeper_changes_the_roster(three: Homes) -> None:
         remove(three["north"], NAME, "sout")
 
 
-def test_a_site_is_added_once_and_may_change_its_modalities(homes: Homes) -> None:
+def test_a_site_is_added_once(homes: Homes) -> None:
     homes.add("south")
-    request = (homes.folder("south") / "request.toml").read_bytes()
     with pytest.raises(UserInputError, match=r"already; its message is in .*outgoing-2"):
-        admit(homes["north"], request, never)
+        admit(homes["north"], homes.join("south"), never)
     impostor = SiteEntry.sign(SiteIdentity.generate("south"), NAME, ("text",))
     with pytest.raises(ProtocolError, match="listed with other keys"):
         admit(homes["north"], request_text(impostor, NAME), never)
-    own = SiteEntry.sign(load_identity(homes["south"], NAME), NAME, ("image", "text"))
-    issued = admit(homes["north"], request_text(own, NAME), yes)
-    homes.take(issued, "south")
-    listed = load_roster(homes["south"], NAME).entry("south")
-    assert listed is not None and listed.modalities == ("image", "text")
 
 
-def test_join_again_gives_the_same_request_until_it_is_accepted(homes: Homes) -> None:
+def test_join_again_keeps_the_keys_and_may_change_the_modalities(homes: Homes) -> None:
     request = homes.join("south")
     assert homes.join("south") == request
-    with pytest.raises(UserInputError, match="holds a request of site south"):
+    with pytest.raises(UserInputError, match="this home is site south"):
         join(homes["south"], NAME, "west", ("text",), None)
     with pytest.raises(UserInputError, match="not in federation 'lungs' yet"):
         load_roster(homes["south"], NAME)
     homes.take(homes.add("south"), "south")
-    with pytest.raises(UserInputError, match="takes part in 'lungs' already"):
-        homes.join("south")
+    before = load_roster(homes["south"], NAME)
+    assert homes.join("south") == request
+    more = join(homes["south"], NAME, "south", ("image", "text"), None)
+    homes.take(admit(homes["north"], more, yes), "south")
+    after = load_roster(homes["south"], NAME)
+    listed = after.entry("south")
+    assert listed is not None and listed.modalities == ("image", "text")
+    assert (after.roster()["south"], after.key_id) == (before.roster()["south"], before.key_id)
     with pytest.raises(UserInputError, match="takes part in 'lungs' already"):
         found(homes["north"], NAME, "north", ("image",), "2x20", None)
+
+
+def test_a_removed_site_comes_back_with_its_keys_and_the_new_federation_key(three: Homes) -> None:
+    remove(three["north"], NAME, "west")
+    three.take(three.add("west"), "west", "south")
+    ids = {load_federation_key(three[s], NAME).public().key_id for s in ("north", "south", "west")}
+    assert ids == {load_roster(three["west"], NAME).key_id}
+    assert load_roster(three["west"], NAME).version == 5
 
 
 def test_one_home_takes_part_in_several_federations(homes: Homes) -> None:
