@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from privfin.errors import ProtocolError, UserInputError
+from privfin.cli.federation_display import draw, roster_facts, say
+from privfin.cli.federation_input import (
+    ask_fingerprint,
+    new_passphrase,
+    passphrase_source,
+    read_file,
+)
+from privfin.errors import UserInputError
 
 if TYPE_CHECKING:
-    from privfin.crypto.key_files import Passphrase
-    from privfin.crypto.keys import SitePublic
     from privfin.crypto.membership import Issued
-    from privfin.crypto.roster_file import SignedRoster
 
 NEW_EPILOG = """Examples:
 
@@ -97,12 +98,12 @@ def new(
     from privfin.crypto.membership import found
 
     place = _home(home)
-    secret = _new_passphrase(passphrase, passphrase_file)
+    secret = new_passphrase(passphrase, passphrase_file)
     roster = found(place, name, site, _split(modalities), layout, secret)
-    _say(
-        _facts(roster, site),
+    say(
+        roster_facts(roster, site),
         f"Founded federation '{name}' in {place}; site {site} is its keeper.\n"
-        f"Fingerprint of {site}: {_facts(roster, site)['fingerprint']}\n"
+        f"Fingerprint of {site}: {roster_facts(roster, site)['fingerprint']}\n"
         "Next: the other sites run privfin federation join; read them this fingerprint.",
         as_json,
     )
@@ -126,13 +127,13 @@ def join(
     from privfin.files import write_bytes
 
     _check_folder(out)
-    secret = _new_passphrase(passphrase, passphrase_file)
-    unlock = _passphrase(passphrase_file)
+    secret = new_passphrase(passphrase, passphrase_file)
+    unlock = passphrase_source(passphrase_file)
     request = ask(_home(home), name, site, _split(modalities), secret, unlock)
     path = out / f"{name}-{site}.request"
     write_bytes(path, request)
     fingerprint = spoken(read_request(request)[1].public.fingerprint)
-    _say(
+    say(
         {"federation": name, "site": site, "fingerprint": fingerprint, "request": str(path)},
         f"Wrote {path}: hand it to the keeper. It holds nothing secret.\n"
         f"Fingerprint of {site}: {fingerprint}\n"
@@ -155,8 +156,10 @@ def add(
     from privfin.crypto.site_entry import MAX_TEXT
 
     _check_folder(out)
-    content = _read(request, MAX_TEXT)
-    issued = admit(_home(home), content, _confirm(fingerprint), _passphrase(passphrase_file))
+    content = read_file(request, MAX_TEXT)
+    issued = admit(
+        _home(home), content, ask_fingerprint(fingerprint), passphrase_source(passphrase_file)
+    )
     _hand_out(issued, out, as_json)
 
 
@@ -174,7 +177,7 @@ def remove(
 
     _check_folder(out)
     name, place = _which(home, federation)
-    _hand_out(take_off(place, name, site, _passphrase(passphrase_file)), out, as_json)
+    _hand_out(take_off(place, name, site, passphrase_source(passphrase_file)), out, as_json)
 
 
 @app.command("rotate", epilog=ROTATE_EPILOG)
@@ -193,7 +196,7 @@ def rotate(
 
     _check_folder(out)
     name, place = _which(home, federation)
-    _hand_out(renew(place, name, layout, _passphrase(passphrase_file)), out, as_json)
+    _hand_out(renew(place, name, layout, passphrase_source(passphrase_file)), out, as_json)
 
 
 @app.command("accept", epilog=ACCEPT_EPILOG)
@@ -211,10 +214,10 @@ def accept(
     from privfin.crypto.membership import accept as take
 
     place = _home(home)
-    content = _read(file, MAX_BYTES)
-    roster = take(place, content, _confirm(fingerprint), _passphrase(passphrase_file))
-    facts = _facts(roster, read_state(federation_folder(place, roster.federation)).site)
-    _say(
+    content = read_file(file, MAX_BYTES)
+    roster = take(place, content, ask_fingerprint(fingerprint), passphrase_source(passphrase_file))
+    facts = roster_facts(roster, read_state(federation_folder(place, roster.federation)).site)
+    say(
         facts,
         f"Accepted version {roster.version} of federation '{roster.federation}': "
         f"{', '.join(roster.names())}.\n"
@@ -242,9 +245,9 @@ def show(federation: Which = None, home: Home = None, as_json: Json = False) -> 
     state = read_state(folder)
     if not state.version:
         path = folder / REQUEST
-        entry = read_request(_read(path, 2**20))[1]
+        entry = read_request(read_file(path, 2**20))[1]
         fingerprint = spoken(entry.public.fingerprint)
-        _say(
+        say(
             {"federation": name, "site": state.site, "version": 0, "fingerprint": fingerprint},
             f"Federation '{name}': site {state.site} has asked to be listed ({path}).\n"
             f"Fingerprint of {state.site}: {fingerprint}",
@@ -253,61 +256,13 @@ def show(federation: Which = None, home: Home = None, as_json: Json = False) -> 
         return
     roster = load_roster(place, name)
     outgoing = outgoing_folder(place, name)
-    facts = _facts(roster, state.site) | {"outgoing": None if outgoing is None else str(outgoing)}
+    facts = roster_facts(roster, state.site) | {
+        "outgoing": None if outgoing is None else str(outgoing)
+    }
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
     else:
-        _draw(facts)
-
-
-def _draw(facts: dict[str, Any]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from privfin.cli.display import plain_console
-
-    console = plain_console()
-    for line in (
-        f"Federation {facts['federation']}, version {facts['version']}",
-        f"this site: {facts['site']}, keeper: {facts['keeper']}",
-        f"federation key: {facts['key_id'][:16]} ({facts['layout']})",
-        f"roster: {facts['roster_fingerprint']}",
-    ):
-        console.print(line, highlight=False, markup=False)
-    table = Table(title_justify="left")
-    for column in ("site", "modalities", "fingerprint"):
-        table.add_column(column, overflow="fold")
-    for site in facts["sites"]:
-        groups = site["fingerprint"].split()
-        halves = f"{' '.join(groups[:4])}\n{' '.join(groups[4:])}"
-        table.add_row(Text(site["name"]), Text(", ".join(site["modalities"])), Text(halves))
-    console.print(table)
-    if facts["outgoing"]:
-        console.print(f"to hand out: {facts['outgoing']}", highlight=False, markup=False)
-
-
-def _facts(roster: SignedRoster, site: str) -> dict[str, Any]:
-    from privfin.crypto.spoken import spoken
-
-    sites = [
-        {
-            "name": entry.public.name,
-            "modalities": list(entry.modalities),
-            "fingerprint": spoken(entry.public.fingerprint),
-        }
-        for entry in roster.sites
-    ]
-    return {
-        "federation": roster.federation,
-        "version": roster.version,
-        "site": site,
-        "keeper": roster.keeper,
-        "key_id": roster.key_id,
-        "layout": roster.layout,
-        "fingerprint": next(one["fingerprint"] for one in sites if one["name"] == site),
-        "roster_fingerprint": spoken(roster.digest),
-        "sites": sites,
-    }
+        draw(facts)
 
 
 def _hand_out(issued: Issued, out: Path, as_json: bool) -> None:
@@ -317,14 +272,14 @@ def _hand_out(issued: Issued, out: Path, as_json: bool) -> None:
     roster, written = issued.roster, []
     for path in issued.messages:
         try:
-            write_bytes(out / path.name, _read(path, 2**25))
+            write_bytes(out / path.name, read_file(path, 2**25))
         except UserInputError as error:
             raise UserInputError(
                 f"{error}. Version {roster.version} holds all the same: its files are in "
                 f"{path.parent}"
             ) from error
         written.append(str(out / path.name))
-    facts = _facts(roster, roster.keeper)
+    facts = roster_facts(roster, roster.keeper)
     lines = [
         f"Version {roster.version} of federation '{roster.federation}': "
         f"{', '.join(roster.names())}.",
@@ -333,82 +288,7 @@ def _hand_out(issued: Issued, out: Path, as_json: bool) -> None:
     ]
     if written:
         lines.append("Next: hand each site its file; it runs privfin federation accept FILE.")
-    _say(facts | {"files": written}, "\n".join(lines), as_json)
-
-
-def _confirm(given: str | None) -> Callable[[SitePublic], None]:
-    """Asks for the digits that were read out, or takes them from ``given``, and compares them."""
-
-    def confirm(public: SitePublic) -> None:
-        from privfin.crypto.spoken import same_spoken, spoken
-
-        digits = given
-        if digits is None:
-            if not sys.stdin.isatty():
-                raise UserInputError(
-                    f"give --fingerprint DIGITS: call the people at site {public.name}, who see "
-                    "it with privfin federation show"
-                )
-            digits = typer.prompt(f"Fingerprint that site {public.name} reads to you", err=True)
-        if not same_spoken(digits, spoken(public.fingerprint)):
-            raise ProtocolError(
-                f"the keys of site {public.name} in the file have another fingerprint than the one "
-                "that was read out: the file was swapped, or the digits were misheard"
-            )
-
-    return confirm
-
-
-def _passphrase(file: Path | None) -> Passphrase:
-    """Reads the passphrase once, when a key file needs it: from ``file`` or from the terminal."""
-
-    @cache
-    def ask() -> bytes:
-        if file is not None:
-            return _from_file(file)
-        return _from_terminal("Passphrase of the key files: ")
-
-    return ask
-
-
-def _new_passphrase(wanted: bool, file: Path | None) -> bytes | None:
-    """The passphrase for new key files, or None if they get none."""
-    if file is not None:
-        return _from_file(file)
-    if not wanted:
-        return None
-    given = _from_terminal("New passphrase: ")
-    if _from_terminal("The same once more: ") != given:
-        raise UserInputError("the two passphrases differ: nothing was made")
-    return given
-
-
-def _from_file(file: Path) -> bytes:
-    from privfin.crypto.key_files import read_private
-
-    return read_private(file, 4096).rstrip(b"\r\n")
-
-
-def _from_terminal(prompt: str) -> bytes:
-    from getpass import getpass
-
-    if not sys.stdin.isatty():
-        raise UserInputError("a passphrase is needed: give --passphrase-file FILE")
-    try:
-        return getpass(prompt).encode()
-    except EOFError:
-        raise UserInputError("a passphrase is needed") from None
-
-
-def _read(path: Path, most: int) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(most + 1)
-    except OSError as error:
-        raise UserInputError(f"cannot read {path}: {error.strerror}") from error
-    if len(content) > most:
-        raise ProtocolError(f"{path} is too large: more than {most} bytes")
-    return content
+    say(facts | {"files": written}, "\n".join(lines), as_json)
 
 
 def _split(modalities: str) -> tuple[str, ...]:
@@ -439,7 +319,3 @@ def _which(home: Path | None, federation: str | None) -> tuple[str, Path]:
     if len(known) > 1:
         raise UserInputError(f"say which with --federation: {', '.join(known)}")
     return known[0], place
-
-
-def _say(content: dict[str, Any], text: str, as_json: bool) -> None:
-    typer.echo(json.dumps(content, indent=2) if as_json else text)

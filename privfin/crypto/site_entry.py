@@ -19,6 +19,13 @@ from privfin.errors import ProtocolError, UserInputError
 _WORD = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _MODALITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _MAX_MODALITIES = 16
+# The lines that privfin writes. A TOML parser takes minutes for a key of many dots, so such files
+# must not reach it.
+_LINE = re.compile(
+    r"|#[^\x00-\x1f\x7f]{0,200}|\[{1,2}[a-z]{1,32}\]{1,2}"
+    r"|[a-z0-9]{1,32} = [^\x00-\x1f\x7f{}=#'\\]{1,700}"
+    r'|  "[0-9a-f]{64}",|\]'
+)
 MAX_TEXT = 2**20
 """Largest file of text that is read, 1 MiB."""
 
@@ -133,7 +140,10 @@ def read_toml(data: bytes, what: str) -> dict[str, object]:
     if len(data) > MAX_TEXT:
         raise ProtocolError(f"{what}: larger than {MAX_TEXT} bytes")
     try:
-        return tomllib.loads(data.decode("utf-8"))
+        text = data.decode("utf-8")
+        if not all(_LINE.fullmatch(line) for line in text.split("\n")):
+            raise ProtocolError(f"{what}: its text was changed by hand or is not of privfin")
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"{what}: not valid TOML") from error
 
