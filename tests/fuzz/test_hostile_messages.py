@@ -9,12 +9,8 @@ Then the sum that is opened is exactly the honest one.
 
 from __future__ import annotations
 
-import os
-import resource
-import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -31,88 +27,7 @@ from privfin.federation.coordinator import Coordinator, SumPlan
 from privfin.federation.messages import Task
 from privfin.federation.protection import UpdateProtection
 
-CASES = int(os.environ.get("PRIVFIN_FUZZ_CASES", "300"))
-SEED = 20_505
-SECONDS, MEBIBYTES = 60, 768
 Federations = Callable[..., Any]
-Random = np.random.Generator
-
-
-# How bytes go wrong. Each gets the honest bytes and others of the same kind.
-
-
-def random_bytes(rng: Random, good: bytes, others: list[bytes]) -> bytes:
-    return rng.bytes(int(rng.integers(0, 2 * len(good) + 2)))
-
-
-def flipped(rng: Random, good: bytes, others: list[bytes]) -> bytes:
-    bad = bytearray(good)
-    for _ in range(int(rng.integers(1, 5))):
-        bad[int(rng.integers(len(bad)))] ^= 1 << int(rng.integers(8))
-    return bytes(bad)
-
-
-def flipped_head(rng: Random, good: bytes, others: list[bytes]) -> bytes:
-    bad = bytearray(good)
-    bad[int(rng.integers(min(len(bad), 400)))] ^= 1 << int(rng.integers(8))
-    return bytes(bad)
-
-
-def truncated(rng: Random, good: bytes, others: list[bytes]) -> bytes:
-    return good[: int(rng.integers(len(good)))]
-
-
-def longer(rng: Random, good: bytes, others: list[bytes]) -> bytes:
-    return good + rng.bytes(int(rng.integers(1, 64)))
-
-
-def oversized(rng: Random, good: bytes, others: list[bytes]) -> bytes:
-    return good * int(rng.integers(2, 40))
-
-
-def nothing(rng: Random, good: bytes, others: list[bytes]) -> bytes:
-    return b""
-
-
-def forged_size(rng: Random, good: bytes, others: list[bytes]) -> bytes:
-    """A large number, big- or little-endian or as a varint, over one of the first bytes."""
-    value = int(rng.choice([2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1]))
-    form = int(rng.integers(3))
-    if form == 2:
-        number = b""
-        while value > 127:
-            number += bytes([value & 127 | 128])
-            value >>= 7
-        number += bytes([value])
-    else:
-        number = value.to_bytes(8, "big" if form else "little")[: int(rng.choice([4, 8]))]
-    at = int(rng.integers(0, min(len(good), 160)))
-    return good[:at] + number + good[at + len(number) :]
-
-
-def spliced(rng: Random, good: bytes, others: list[bytes]) -> bytes:
-    other = others[int(rng.integers(len(others)))]
-    at = int(rng.integers(1, min(len(good), len(other))))
-    return good[:at] + other[at:]
-
-
-def another(rng: Random, good: bytes, others: list[bytes]) -> bytes:
-    """Replayed, of another round, key, parameters or sender."""
-    return others[int(rng.integers(len(others)))]
-
-
-MUTATIONS = (
-    random_bytes,
-    flipped,
-    flipped_head,
-    truncated,
-    longer,
-    oversized,
-    nothing,
-    forged_size,
-    spliced,
-    another,
-)
 
 
 class Doors:
@@ -199,58 +114,24 @@ def doors(federation: Federations) -> Doors:
     return Doors(federation(), federation(training__learning_rate=0.123))
 
 
-@pytest.fixture(autouse=True)
-def bounded() -> Iterator[None]:
-    """No case hangs, and all together need little memory."""
-
-    def late(number: int, frame: FrameType | None) -> None:
-        raise AssertionError("a case did not end")
-
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    old = signal.signal(signal.SIGALRM, late)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, old)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    assert grown < MEBIBYTES
-
-
-def cases(good: bytes, others: list[bytes]) -> Iterator[bytes]:
-    """Different hostile versions of ``good``, all mutations in turn."""
-    for number in range(CASES):
-        rng = np.random.default_rng([SEED, number])
-        bad = MUTATIONS[number % len(MUTATIONS)](rng, good, others)
-        if bad != good:
-            signal.alarm(SECONDS)
-            yield bad
-
-
-def line_of(error: PrivfinError) -> str:
-    """The message as a user sees it: one line, of bounded length."""
-    text = str(error)
-    assert "\n" not in text
-    assert 0 < len(text) < 500
-    return text
-
-
-def test_envelopes_at_the_coordinator(doors: Doors) -> None:
+def test_envelopes_at_the_coordinator(doors: Doors, hostile: Any) -> None:
     name = doors.names[1]
     count = 0
-    for bad in cases(doors.envelopes[name], doors.other_envelopes):
+    for bad in hostile.cases(doors.envelopes[name], doors.other_envelopes):
         coordinator = doors.coordinator({name: bad})
         with pytest.raises(ProtocolError) as found:
             coordinator._ask({name: doors.one.task("update", 1)}, "update", coordinator._key_id())
-        assert f"refused what site '{name}' sent: " in line_of(found.value)
+        assert f"refused what site '{name}' sent: " in hostile.line_of(found.value)
         count += 1
-    assert count > 0.9 * CASES
+    assert count > 0.9 * hostile.count
 
 
-def test_ciphertexts_that_a_site_itself_signed(doors: Doors) -> None:
+def test_ciphertexts_that_a_site_itself_signed(doors: Doors, hostile: Any) -> None:
     """A dishonest site. What has the right form is added, and then no site opens another sum."""
     one, name = doors.one, doors.names[1]
     good = doors.parts[name]
     refused = spoiled = 0
-    for bad in cases(good[0], doors.other_ciphertexts):
+    for bad in hostile.cases(good[0], doors.other_ciphertexts):
         expected = doors.expected(name, 1)
         envelope = sign_envelope(
             one.identities[name], one.roster, [bad, *good[1:]], kind="update",
@@ -262,44 +143,44 @@ def test_ciphertexts_that_a_site_itself_signed(doors: Doors) -> None:
         try:
             (total,) = coordinator._sum_of(one.task("update", 1))
         except ProtocolError as error:
-            assert f"refused what site '{name}' sent: " in line_of(error)
+            assert f"refused what site '{name}' sent: " in hostile.line_of(error)
             refused += 1
             continue
         try:
             opened = doors.opened(doors.names[0], list(total))
         except ProtocolError as error:
-            assert "does not decrypt cleanly" in line_of(error)
+            assert "does not decrypt cleanly" in hostile.line_of(error)
             spoiled += 1
         else:
             assert np.array_equal(opened, doors.honest)
-    assert refused > 0.6 * CASES
+    assert refused > 0.6 * hostile.count
     assert spoiled > 0
 
 
-def test_sums_at_a_site(doors: Doors) -> None:
+def test_sums_at_a_site(doors: Doors, hostile: Any) -> None:
     """A dishonest coordinator. The worker that decrypts lives through all of it."""
     refused = 0
     others = [*doors.other_ciphertexts, doors.parts[doors.names[1]][0]]
-    for bad in cases(doors.total[0], others):
+    for bad in hostile.cases(doors.total[0], others):
         try:
             opened = doors.opened(doors.names[2], [bad, *doors.total[1:]])
         except ProtocolError as error:
-            assert "crashed" not in line_of(error)
+            assert "crashed" not in hostile.line_of(error)
             refused += 1
         else:
             assert np.array_equal(opened, doors.honest)
-    assert refused > 0.9 * CASES
+    assert refused > 0.9 * hostile.count
     assert isolated._pool._worker is not None
     assert isolated._pool._worker.is_alive
     assert np.array_equal(doors.opened(doors.names[2], list(doors.total)), doors.honest)
 
 
-def test_a_site_stops_for_good_after_one_hostile_sum(federation: Federations) -> None:
-    for number, mutation in enumerate(MUTATIONS):
+def test_a_site_stops_for_good_after_one_hostile_sum(federation: Federations, hostile: Any) -> None:
+    for number, mutation in enumerate(hostile.mutations):
         one = federation().agree()
         sent = {n: one.sites[n].handle(one.task("update", 1)) for n in one.cohort}
         assert sent
-        rng = np.random.default_rng([SEED, number])
+        rng = np.random.default_rng([hostile.seed, number])
         good = one.sites[one.cohort[0]]._protection._own_key().public().encrypt(np.arange(9))[0]
         bad = mutation(rng, good, [good])
         for _ in range(2):
@@ -307,19 +188,19 @@ def test_a_site_stops_for_good_after_one_hostile_sum(federation: Federations) ->
                 one.sites["site-03"].handle(one.task("finish", 1, bad))
 
 
-def test_sealed_keys_at_a_site(doors: Doors) -> None:
+def test_sealed_keys_at_a_site(doors: Doors, hostile: Any) -> None:
     name = doors.names[1]
     good = doors.box_for(name)
     others = [doors.box_for(doors.names[2]), good[:-40] + bytes(40)]
-    for bad in cases(good, others):
+    for bad in hostile.cases(good, others):
         protection = doors.protection(name)
         with pytest.raises(ProtocolError) as found:
             protection.take_key(bad)
-        assert doors.names[0] in line_of(found.value)  # who is said to have sealed it
+        assert doors.names[0] in hostile.line_of(found.value)  # who is said to have sealed it
         assert protection.key_id == ""
 
 
-def test_public_keys_at_the_coordinator(doors: Doors) -> None:
+def test_public_keys_at_the_coordinator(doors: Doors, hostile: Any) -> None:
     """A changed number makes another key, which no other site will have; the rest is refused."""
     packing = doors.one.packing
     good = BfvKey.generate(packing).public().to_bytes()
@@ -329,38 +210,38 @@ def test_public_keys_at_the_coordinator(doors: Doors) -> None:
     ]
     known = public_key_id(good, packing)
     refused = 0
-    for bad in cases(good, others):
+    for bad in hostile.cases(good, others):
         try:
             assert public_key_id(bad, packing) != known
         except ProtocolError as error:
-            line_of(error)
+            hostile.line_of(error)
             refused += 1
-    assert refused > 0.6 * CASES
+    assert refused > 0.6 * hostile.count
 
 
-def test_secret_keys_that_a_site_itself_sealed(doors: Doors) -> None:
+def test_secret_keys_that_a_site_itself_sealed(doors: Doors, hostile: Any) -> None:
     """The maker of the key is dishonest: what it sealed is parsed in the worker only."""
     good = BfvKey.generate(doors.one.packing).secret_bytes()
     others = [BfvKey.generate(LAYOUTS["3x15"]).secret_bytes(), doors.parts[doors.names[0]][0]]
     taken = 0
-    for bad in cases(good, others):
+    for bad in hostile.cases(good, others):
         try:
             isolated.IsolatedKey.from_secret_bytes(bad, doors.one.packing)
         except ProtocolError as error:
-            assert "crashed" not in line_of(error)
+            assert "crashed" not in hostile.line_of(error)
         else:
             taken += 1  # a number of the unused half was flipped: it decrypts what it encrypts
-    assert taken < 0.2 * CASES
+    assert taken < 0.2 * hostile.count
 
 
-def test_rosters(doors: Doors) -> None:
+def test_rosters(doors: Doors, hostile: Any) -> None:
     good = doors.one.roster.to_bytes()
     others = [Roster([SiteIdentity.generate("x").public()]).to_bytes(), b"{}", b"[]", b"null"]
-    for bad in cases(good, others):
+    for bad in hostile.cases(good, others):
         try:
             found = Roster.from_bytes(bad)
         except PrivfinError as error:
-            line_of(error)
+            hostile.line_of(error)
         else:
             # Bytes without a signature may say anything, but they never pass for this roster.
             assert found.digest != doors.one.roster.digest
