@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One thread a process: the tests run in two processes, and training steps are small.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow lint types unit docs bench-imputers clean
+.PHONY: demo test test-slow fuzz lint types unit docs bench-imputers clean
 
 demo: $(VENV)/installed
 	$(BIN)/privfin train --epsilon 8
@@ -37,6 +37,9 @@ unit: $(VENV)/installed-test
 
 test-slow: $(VENV)/installed-test
 	$(BIN)/pytest -m slow -q
+
+fuzz: $(VENV)/installed-test
+	PRIVFIN_FUZZ_CASES=$${PRIVFIN_FUZZ_CASES:-3000} $(BIN)/pytest tests/fuzz -q
 
 docs: $(VENV)/installed-test
 	$(BIN)/mkdocs build --strict

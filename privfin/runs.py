@@ -160,6 +160,14 @@ class Run:
                 counts[event["site"]] = counts.get(event["site"], 0) + 1
         return counts
 
+    def sites_left(self) -> list[dict[str, Any]]:
+        """Sites that dropped out: each with the round and attempt that it was lost in."""
+        return [
+            {key: e[key] for key in ("site", "round", "attempt")}
+            for e in self.events()
+            if e["event"] == "site-left"
+        ]
+
     def attempts(self, round_number: int | None = None) -> int:
         """How often a round (or any round) was started: started means spent."""
         return sum(

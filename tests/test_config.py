@@ -116,7 +116,7 @@ def test_no_key_is_taken_in_silence(section, key):
         ("federation.alpha", 0.0),
         ("federation.alpha", math.nan),
         ("federation.sites", 0),
-        ("crypto.encryption", "ckks"),
+        ("crypto.encryption", "rot13"),
         ("crypto.value_bits", 20),
         ("crypto.update_bound", math.inf),
         ("data.image_size", 8),
@@ -315,6 +315,7 @@ CHANGES = [
     ("federation.patients", 5000),
     ("federation.disjoint", True),
     ("federation.smallest_cohort", 4),
+    ("crypto.min_owners", 2),
     ("federation.site", [SITE]),
     ("model.width", 64),
     ("model.imputer", "zero"),
@@ -479,3 +480,11 @@ def test_the_papers_size_is_a_preset_that_single_sizes_override():
     fin = load_config(None, [("model.fin.preset", "paper"), ("model.fin.layers", 2)]).model.fin
     assert (fin.layers, fin.heads, fin.feedforward, fin.tokens) == (2, 4, 1024, 1)
     assert RunConfig().model.fin.feedforward == 32
+
+
+def test_a_layout_can_be_chosen_alone():
+    """The narrow one has no room for 16 bits; a number that is given stays."""
+    assert load_config(None, [("crypto.layout", "3x15")]).crypto.value_bits == 11
+    assert load_config(None, [("crypto.layout", "2x20")]).crypto.value_bits == 16
+    given = [("crypto.layout", "3x15"), ("crypto.value_bits", 13)]
+    assert load_config(None, given).crypto.value_bits == 13

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import click
 import typer
 
-from privfin.cli import budget, compare, data, plan, predict, sweep, train
+from privfin.cli import budget, compare, data, doctor, federation, plan, predict, sweep, train
 from privfin.cli.stopping import INTERRUPTED, StoppedError
 from privfin.errors import PrivfinError
 
@@ -37,6 +37,8 @@ app.command("predict", epilog=predict.EPILOG)(predict.predict)
 app.command("compare", epilog=compare.EPILOG)(compare.compare)
 app.add_typer(data.app, name="data")
 app.add_typer(budget.app, name="budget")
+app.add_typer(doctor.app, name="doctor")
+app.add_typer(federation.app, name="federation")
 app.command("sweep", epilog=sweep.EPILOG)(sweep.sweep)
 
 

@@ -27,6 +27,8 @@ EPILOG = """Examples:
 
   privfin plan --epsilon 3 --trust shared --collusion 2 --plot plan.png
 
+  privfin plan --epsilon 8 --precision 3x15
+
 Noise-to-signal: length of the noise in one round's step over the longest that
 its signal can be, sigma sqrt(d) / (B sqrt(n L)) for d parameters, batch B, n
 sites and L local steps; sigma sqrt(d) / B with shared noise.
@@ -54,6 +56,10 @@ def plan(
     collusion: Annotated[
         int | None, typer.Option(help="With --trust shared: sites that may reveal their share.")
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Fields x bits in a slot: 2x20, or 3x15 for a third fewer bytes."),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any option, as section.key=value.")
     ] = None,
@@ -78,6 +84,7 @@ def plan(
         "training.batch_size": batch_size,
         "privacy.trust": trust,
         "privacy.collusion": collusion,
+        "crypto.layout": precision,
     }
     overrides += [(key, value) for key, value in named.items() if value is not None]
     settings = load_config(config, overrides)
@@ -105,6 +112,7 @@ def plan(
 
 
 def _content(config: RunConfig, plan: TrainingPlan, table: list[Choice]) -> dict[str, Any]:
+    from privfin.federation.encryption_statement import encryption_statement
     from privfin.federation.planning import delta_advice, epsilon_at_several_sites, noise_to_signal
     from privfin.files import jsonable
 
@@ -131,6 +139,7 @@ def _content(config: RunConfig, plan: TrainingPlan, table: list[Choice]) -> dict
             "noise_to_signal": noise_to_signal(config, plan),
             "epsilon_of_a_person_at": {str(n): epsilon_at_several_sites(plan, n) for n in counts},
             "delta": delta_advice(plan),
+            "encryption": encryption_statement(config.crypto),
             "exchanges": plan.rounds,
             "bytes_a_site": plan.rounds * (plan.bytes_up + plan.bytes_down),
             "choices": [asdict(choice) for choice in table],
@@ -149,8 +158,9 @@ def _print(
     from rich.table import Table
 
     from privfin.cli.display import human_bytes, human_epsilon
-    from privfin.cli.summary import print_plan
+    from privfin.cli.summary import print_plan, warn_if_not_private
 
+    warn_if_not_private(console, config)
     print_plan(console, config, plan)
     site = max(plan.sites, key=lambda s: s.noise_multiplier)
     lines = [

@@ -13,6 +13,7 @@ from privfin.cli.display import columns_that_fit, human_bytes, human_epsilon
 from privfin.config import RunConfig
 from privfin.evaluation.cells import CellResult
 from privfin.evaluation.groups import Groups
+from privfin.federation.encryption_statement import CKKS_IS_WEAKER
 from privfin.federation.plan import SitePlan, TrainingPlan
 from privfin.federation.statement import claim, narrow_segments
 
@@ -28,6 +29,8 @@ def warn_if_not_private(console: Console, config: RunConfig) -> None:
             style="bold red",
             highlight=False,
         )
+    if config.crypto.encryption == "ckks":
+        console.print(f"Weaker: {CKKS_IS_WEAKER}", style="bold red", highlight=False)
 
 
 def _groups(plan: TrainingPlan) -> list[list[SitePlan]]:
@@ -145,7 +148,7 @@ def print_plan(console: Console, config: RunConfig, plan: TrainingPlan) -> None:
             highlight=False,
         )
     narrow = narrow_segments(plan)
-    if narrow and config.crypto.encryption == "bfv":
+    if narrow and config.crypto.encryption != "none":
         console.print(
             f"Note: one or two sites train {', '.join(narrow)}, so other sites can read single "
             "(noisy) updates of these parts off the sum; epsilon still holds",

@@ -77,7 +77,11 @@ def train(
         int | None,
         typer.Option(help="With --trust shared: sites that may reveal their noise share."),
     ] = None,
-    encryption: Annotated[str | None, typer.Option(help="bfv (with masks) or none.")] = None,
+    encryption: Annotated[str | None, typer.Option(help="bfv (with masks), ckks or none.")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Fields x bits in a slot: 2x20, or 3x15 for a third fewer bytes."),
+    ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out images that cannot be decoded.")
@@ -117,6 +121,7 @@ def train(
         "privacy.trust": trust,
         "privacy.collusion": collusion,
         "crypto.encryption": encryption,
+        "crypto.layout": precision,
         "data.root": data_root,
         "data.skip_bad": True if skip_bad else None,
     }

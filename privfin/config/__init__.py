@@ -26,6 +26,7 @@ from privfin.config.run import RunConfig
 from privfin.config.training import (
     METRICS,
     CryptoConfig,
+    Encryption,
     EvaluationConfig,
     FederationConfig,
     Metric,
@@ -43,6 +44,7 @@ __all__ = [
     "TRANSFORMER_HEADS",
     "CryptoConfig",
     "DataConfig",
+    "Encryption",
     "EvaluationConfig",
     "FederationConfig",
     "FinConfig",

@@ -93,6 +93,9 @@ class RunConfig(Section):
             "crypto.encryption = 'none', which would show single contributions": (
                 self.crypto.encryption == "none" and not self.privacy.reproducible
             ),
+            "crypto.encryption = 'ckks', whose single contributions any site could decrypt": (
+                self.crypto.encryption == "ckks"
+            ),
         }
         for what, is_set in refused.items():
             if is_set:
@@ -103,7 +106,7 @@ class RunConfig(Section):
         if not self.evaluation.secure:
             return
         refused = {
-            "crypto.encryption = 'none', which would show single counts": (
+            f"crypto.encryption = '{self.crypto.encryption}', which would show single counts": (
                 self.crypto.encryption != "bfv"
             ),
             "evaluation.choose_round = 'validation', which reads pooled patients": (

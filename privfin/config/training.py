@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import Field, field_serializer, field_validator, model_validator
 
@@ -12,6 +12,9 @@ from privfin.config.base import Section
 #: What can be measured on held-out patients; ``groups`` are results by sex, age and part.
 Metric = Literal["loss", "auroc", "auprc", "brier", "calibration", "groups"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
+
+#: How updates are encrypted.
+Encryption = Literal["bfv", "ckks", "none"]
 
 
 class SiteConfig(Section):
@@ -60,8 +63,8 @@ class FederationConfig(Section):
     smallest_cohort: int | None = Field(
         default=None,
         ge=2,
-        description="with trust = 'shared': fewest sites that a step goes on with when others "
-        "drop out; all but two if left out",
+        description="fewest sites that a round goes on with when others drop out; all but two if "
+        "left out",
     )
     disjoint: bool = Field(
         default=False,
@@ -236,19 +239,41 @@ class PrivacyConfig(Section):
 class CryptoConfig(Section):
     """How updates are protected on their way."""
 
-    encryption: Literal["bfv", "none"] = Field(
-        default="bfv", description="bfv (with masks), or none"
+    encryption: Encryption = Field(
+        default="bfv",
+        description="bfv (with masks), ckks (no masks: a site together with the coordinator reads "
+        "single updates), or none",
     )
     layout: Literal["2x20", "3x15"] = Field(
         default="2x20", description="fields a slot x bits a field"
     )
-    value_bits: int = Field(default=16, ge=4, le=19, description="bits of one quantised value")
+    value_bits: int = Field(
+        default=16,
+        ge=4,
+        le=19,
+        description="bits of one quantised value; 11 if left out with layout 3x15",
+    )
     update_bound: float = Field(
         default=8.0,
         allow_inf_nan=False,
         gt=0,
         description="largest change of one parameter in a round; more is cut",
     )
+    min_owners: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="with trust = 'local': parts of the model that fewer sites of a round train "
+        "are not summed; with 1 another site can read such an update, which has its full noise",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bits_of_the_layout(cls, content: Any) -> Any:
+        """Let a layout be chosen alone: narrow fields leave room for 11 bits and 16 sites."""
+        if isinstance(content, dict) and content.get("layout") == "3x15":
+            return {"value_bits": 11, **content}
+        return content
 
 
 class EvaluationConfig(Section):

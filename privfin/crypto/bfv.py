@@ -1,7 +1,7 @@
-"""BFV encryption of packed integers (Fan and Vercauteren 2012), by TenSEAL behind three classes.
+"""BFV encryption of packed integers (Fan and Vercauteren 2012), by TenSEAL behind two classes.
 
-:class:`BfvKey` belongs to sites and decrypts; :class:`BfvPublic` encrypts; the coordinator uses
-only :class:`CiphertextSum`. N = 8192, coefficient modulus 2 x 60 bits, plain modulus from the
+:class:`BfvKey` belongs to sites and decrypts; :class:`BfvPublic` encrypts. Adding up needs neither,
+see ``ciphertext_sum.py``. N = 8192, coefficient modulus 2 x 60 bits, plain modulus from the
 packing, no evaluation keys. The sum is exact, so nothing about the key leaks through rounding
 errors as in CKKS (Li and Micciancio 2021), as long as noise stays below its limit.
 
@@ -28,19 +28,15 @@ import tenseal
 
 from privfin.crypto.bfv_format import (
     CIPHERTEXT_BYTES,
-    check_ciphertext,
     check_context,
     context_bytes,
     new_context,
+    read_ciphertext,
 )
 from privfin.crypto.encoding import HoldsSecret
-from privfin.crypto.pack import MAX_SUMMANDS, POLY_DEGREE, Packing
+from privfin.crypto.pack import POLY_DEGREE, Packing, chunks_for
+from privfin.crypto.slots import Slots
 from privfin.errors import ProtocolError
-
-
-def chunks_for(n_slots: int) -> int:
-    """How many ciphertexts hold ``n_slots`` slots."""
-    return -(-n_slots // POLY_DEGREE)
 
 
 def _context_from(data: bytes) -> tenseal.Context:
@@ -107,7 +103,7 @@ class BfvPublic:
         # TenSEAL takes representatives centred on zero.
         signed = np.where(padded > t // 2, padded - t, padded)
         return [
-            bytes(tenseal.bfv_vector(self._context, chunk.tolist()).serialize())
+            bytes(tenseal.bfv_vector(self._context, Slots(chunk)).serialize())
             for chunk in signed.reshape(-1, POLY_DEGREE)
         ]
 
@@ -120,7 +116,7 @@ class BfvPublic:
         if len(blobs) != chunks:
             raise ProtocolError(f"expected {chunks} ciphertexts, got {len(blobs)}")
         for blob in blobs:
-            check_ciphertext(blob, self.packing)
+            read_ciphertext(blob, self.packing)
 
 
 class BfvKey(HoldsSecret):
@@ -174,47 +170,6 @@ class BfvKey(HoldsSecret):
         for row, blob in zip(out.reshape(-1, POLY_DEGREE), blobs, strict=True):
             row[:] = _vector_from(self._context, blob).decrypt()
         return out[:n_slots] % self._public.packing.modulus
-
-
-class CiphertextSum:
-    """A running sum of encrypted updates: all the coordinator needs. It holds one sum in memory.
-
-    Args:
-        public: the run's public key.
-        chunks: ciphertexts in each update, at least 1.
-    """
-
-    def __init__(self, public: BfvPublic, chunks: int) -> None:
-        if chunks < 1:
-            raise ProtocolError(f"an encrypted update needs at least one ciphertext, got {chunks}")
-        self._public = public
-        self._chunks = chunks
-        self._sum: list[tenseal.BFVVector] = []
-        self.count = 0
-
-    def add(self, blobs: list[bytes]) -> None:
-        """Add one update of ``chunks`` ciphertexts; a refused update leaves the sum unchanged.
-
-        Raises:
-            ProtocolError: a wrong number or structure, or more than 64 updates (noise margin).
-        """
-        if self.count >= MAX_SUMMANDS:
-            raise ProtocolError(f"a sum of more than {MAX_SUMMANDS} updates might not decrypt")
-        self._public.check(blobs, self._chunks)
-        vectors = [_vector_from(self._public._context, blob) for blob in blobs]
-        if self._sum:
-            try:
-                vectors = [a + b for a, b in zip(self._sum, vectors, strict=True)]
-            except (RuntimeError, ValueError) as error:
-                raise ProtocolError("an encrypted update cannot be added") from error
-        self._sum = vectors
-        self.count += 1
-
-    def result(self) -> list[bytes]:
-        """The encrypted sum, one ciphertext a chunk; ProtocolError if nothing was added."""
-        if not self.count:
-            raise ProtocolError("no encrypted update was added")
-        return [bytes(vector.serialize()) for vector in self._sum]
 
 
 def ciphertext_bytes(n_values: int, packing: Packing) -> int:

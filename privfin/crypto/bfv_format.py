@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import tenseal
 
 from privfin.crypto import wire
@@ -29,7 +30,7 @@ CIPHERTEXT_BYTES = 131_208
 
 _MAX_CONTEXT_BYTES = 1 << 20
 
-_META = 97
+META = 97
 """Bytes in front of the coefficients of a saved SEAL ciphertext or public key."""
 
 _SECRET_META = 72
@@ -37,6 +38,12 @@ _SECRET_META = 72
 
 _FRAME = 28
 """Bytes in front of those: SEAL header, Zstandard frame header and first block header."""
+
+_VECTOR = 8
+"""Bytes in front of those: TenSEAL's size and length fields."""
+
+_FIRST_BLOCK, _BLOCK_HEADER = 1 << 17, 3
+"""Content of a full Zstandard block, and the bytes in front of the next one."""
 
 
 def new_context(packing: Packing) -> tenseal.Context:
@@ -63,29 +70,40 @@ def context_bytes(context: tenseal.Context, *, secret: bool) -> bytes:
 
 
 @dataclass(frozen=True)
-class _Reference:
-    """The constant parts of contexts and ciphertexts of one packing."""
+class Reference:
+    """The constant parts of contexts and ciphertexts of one packing or scheme."""
 
     parameters: bytes
     options: tuple[int | bytes, int | bytes]
     public_head: bytes
     secret_head: bytes
     ciphertext_head: bytes
+    ciphertext_frame: tuple[bytes, bytes]
 
 
 @lru_cache(maxsize=8)
-def _reference(packing: Packing) -> _Reference:
+def _reference(packing: Packing) -> Reference:
     # The keys made here are thrown away: only what does not depend on them is kept.
     context = new_context(packing)
-    parameters, public, secret = _context_parts(context_bytes(context, secret=True), secret=True)
-    key, *options = wire.read_message(public, (1, 2, 3), "public key")
+    data = context_bytes(context, secret=True)  # before there is a vector, which changes flags
     vector = tenseal.bfv_vector(context, [0] * POLY_DEGREE).serialize()
-    return _Reference(
+    return reference_from(data, vector, wire.read_vector(vector, POLY_DEGREE))
+
+
+def reference_from(data: bytes, vector: bytes, ciphertext: bytes) -> Reference:
+    """What does not depend on keys in a context with its secret, a vector and what is in it."""
+    parameters, public, secret = _context_parts(data, secret=True)
+    key, *options = wire.read_message(public, (1, 2, 3), "public key")
+    return Reference(
         parameters=parameters,
         options=(options[0], options[1]),
-        public_head=wire.read_bytes(key, "public key")[: _FRAME + _META],
+        public_head=wire.read_bytes(key, "public key")[: _FRAME + META],
         secret_head=_secret_key(secret)[: _FRAME + _SECRET_META],
-        ciphertext_head=wire.read_vector(vector, POLY_DEGREE)[: _FRAME + _META],
+        ciphertext_head=ciphertext[: _FRAME + META],
+        ciphertext_frame=(
+            vector[: _VECTOR + _FRAME + META],
+            vector[_VECTOR + _FRAME + _FIRST_BLOCK :][:_BLOCK_HEADER],
+        ),
     )
 
 
@@ -102,7 +120,7 @@ def _secret_key(section: bytes) -> bytes:
     return wire.read_bytes(key, "secret key")
 
 
-def _is_object(data: bytes, head: bytes, meta: int, numbers: int, what: str) -> bool:
+def is_object(data: bytes, head: bytes, meta: int, numbers: int, what: str) -> bool:
     """Whether ``data`` starts like ``head`` and holds ``numbers`` 8-byte numbers after it."""
     return data.startswith(head) and len(wire.read_seal(data, what)) == meta + 8 * numbers
 
@@ -114,35 +132,59 @@ def check_context(data: bytes, packing: Packing, *, secret: bool) -> None:
         ProtocolError: a secret key where none belongs or none where one does, evaluation keys,
             other parameters than those of ``packing``, or any other structure.
     """
+    check_context_against(data, _reference(packing), f"packing {packing.name}", secret=secret)
+
+
+def check_context_against(data: bytes, known: Reference, what: str, *, secret: bool) -> None:
+    """:func:`check_context` for any scheme; ``what`` names the parameters in a refusal."""
     if len(data) > _MAX_CONTEXT_BYTES:
         raise ProtocolError(f"encryption context: {len(data)} bytes is too long")
     if not secret and any(number == 3 for number, _ in wire.read_fields(data)):
         raise ProtocolError("the public encryption context holds a secret key; it is refused")
-    known = _reference(packing)
     parameters, public, section = _context_parts(data, secret=secret)
     if parameters != known.parameters:
-        raise ProtocolError(f"encryption context: not the parameters of packing {packing.name}")
+        raise ProtocolError(f"encryption context: not the parameters of {what}")
     key, *options = wire.read_message(public, (1, 2, 3), "public key")
     primes = len(COEFF_MODULUS_BITS)
-    if tuple(options) != known.options or not _is_object(
+    if tuple(options) != known.options or not is_object(
         wire.read_bytes(key, "public key"),
         known.public_head,
-        _META,
+        META,
         2 * primes * POLY_DEGREE,
         "public key",
     ):
         raise ProtocolError("encryption context: not a public key of the expected kind")
-    if secret and not _is_object(
+    if secret and not is_object(
         _secret_key(section), known.secret_head, _SECRET_META, primes * POLY_DEGREE, "secret key"
     ):
         raise ProtocolError("encryption context: not a secret key of the expected kind")
 
 
-def check_ciphertext(blob: bytes, packing: Packing) -> None:
-    """Refuse bytes that are not one fresh or summed ciphertext of N slots.
+def public_part(data: bytes, packing: Packing) -> bytes:
+    """The public bytes inside the secret ones, which begin with them.
+
+    Raises:
+        ProtocolError: see :func:`check_context`.
+    """
+    check_context(data, packing, secret=True)
+    return without_secret(data)
+
+
+def without_secret(data: bytes) -> bytes:
+    """The public bytes inside checked secret ones."""
+    secret = len(_context_parts(data, secret=True)[2])
+    # Behind the public part come a tag of one byte, a length of seven bits a byte, the section.
+    return data[: len(data) - secret - (secret.bit_length() + 6) // 7 - 1]
+
+
+def read_ciphertext(blob: bytes, packing: Packing) -> npt.NDArray[np.uint64]:
+    """The coefficients of one fresh or summed ciphertext of N slots, by our own reader alone.
 
     Only the values of the coefficients, each below q, are free; everything else must be what
     this library writes itself.
+
+    Returns:
+        (2 N,) the coefficients of both polynomials, in [0, q); read-only.
 
     Raises:
         ProtocolError: any difference.
@@ -151,12 +193,26 @@ def check_ciphertext(blob: bytes, packing: Packing) -> None:
         raise ProtocolError(f"ciphertext: {len(blob)} bytes instead of {CIPHERTEXT_BYTES}")
     ciphertext = wire.read_vector(blob, POLY_DEGREE)
     head = _reference(packing).ciphertext_head
-    if not _is_object(ciphertext, head, _META, 2 * POLY_DEGREE, "ciphertext"):
+    if not is_object(ciphertext, head, META, 2 * POLY_DEGREE, "ciphertext"):
         raise ProtocolError(f"ciphertext: not one of packing {packing.name}")
     content = wire.read_seal(ciphertext, "ciphertext")
-    coefficients = np.frombuffer(content, dtype="<u8", offset=_META)
+    coefficients = np.frombuffer(content, dtype="<u8", offset=META)
     if int(coefficients.max()) >= CIPHERTEXT_MODULUS:
         raise ProtocolError("ciphertext: a coefficient is out of range")
     if not coefficients[POLY_DEGREE:].any():
         # SEAL calls it transparent: it hides nothing, and adding it may fail half way.
         raise ProtocolError("ciphertext: it is not encrypted at all")
+    return coefficients
+
+
+def write_ciphertext(coefficients: npt.NDArray[np.uint64], packing: Packing) -> bytes:
+    """The bytes of the ciphertext with these (2 N,) coefficients: as SEAL itself writes it."""
+    return frame_coefficients(coefficients, _reference(packing))
+
+
+def frame_coefficients(coefficients: npt.NDArray[np.uint64], known: Reference) -> bytes:
+    """:func:`write_ciphertext` for any scheme, without what follows the ciphertext."""
+    content = coefficients.astype("<u8").tobytes()
+    # Two raw blocks: the first is full, the header of the second lies between coefficients.
+    head, between = known.ciphertext_frame
+    return head + content[: _FIRST_BLOCK - META] + between + content[_FIRST_BLOCK - META :]

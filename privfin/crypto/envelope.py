@@ -38,6 +38,7 @@ class Header:
         run_id: the run.
         round: round number, from 0.
         attempt: attempt at the round, from 0.
+        piece: which piece of the payload, from 0; most payloads have only one.
         sender: a site of the roster.
         key_id: id of the BFV public key, or "" before there is one.
         config_hash: hash of the run's configuration.
@@ -51,6 +52,7 @@ class Header:
     run_id: str
     round: int
     attempt: int
+    piece: int
     sender: str
     key_id: str
     config_hash: str
@@ -80,6 +82,7 @@ class ExpectedHeader:
     senders: tuple[str, ...]
     key_id: str
     config_hash: str
+    piece: int = 0
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ def sign_envelope(
     attempt: int,
     key_id: str,
     config_hash: str,
+    piece: int = 0,
     ledger_head: str = "",
 ) -> bytes:
     """A signed envelope from ``identity`` around ``parts`` (see :class:`Header`).
@@ -119,6 +123,7 @@ def sign_envelope(
         run_id=run_id,
         round=round,
         attempt=attempt,
+        piece=piece,
         sender=identity.name,
         key_id=key_id,
         config_hash=config_hash,
@@ -144,7 +149,7 @@ def open_envelope(
 
     Raises:
         ProtocolError: too short or long, malformed, not signed by its sender, or another kind,
-            run, round, attempt, key, configuration or roster; the message names sender and
+            run, round, attempt, piece, key, configuration or roster; the message names sender and
             reason.
     """
     start = len(_MAGIC) + 4
@@ -184,6 +189,7 @@ def _compare(header: Header, roster: Roster, expected: ExpectedHeader) -> None:
         "run_id": expected.run_id,
         "round": expected.round,
         "attempt": expected.attempt,
+        "piece": expected.piece,
         "key_id": expected.key_id,
         "config_hash": expected.config_hash,
         "roster_digest": roster.digest,

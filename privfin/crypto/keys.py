@@ -148,11 +148,16 @@ def pair_secret(own_private: X25519PrivateKey, peer_public: bytes) -> bytes:
 class Roster(Mapping[str, SitePublic]):
     """The sites of a federation and their pinned public keys; unchangeable.
 
+    Args:
+        sites: in any order.
+        version: of the signed roster file that they come from, from 1; 0 if from none. The digest
+            binds it, so messages of an older roster are refused even if the sites are the same.
+
     Raises:
-        UserInputError: no sites, or two with the same name or the same key.
+        UserInputError: no sites, two with the same name or the same key, or a negative version.
     """
 
-    def __init__(self, sites: Iterable[SitePublic]) -> None:
+    def __init__(self, sites: Iterable[SitePublic], version: int = 0) -> None:
         listed = sorted(sites, key=lambda site: site.name)
         self._sites = {site.name: site for site in listed}
         if not listed:
@@ -160,6 +165,9 @@ class Roster(Mapping[str, SitePublic]):
         keys = {key for site in listed for key in (site.ed25519, site.x25519)}
         if len(self._sites) != len(listed) or len(keys) != 2 * len(listed):
             raise UserInputError("two sites of a roster share a name or a key")
+        if version < 0:
+            raise UserInputError(f"a roster's version cannot be {version}")
+        self.version = version
         self._digest = hashlib.sha256(self.to_bytes()).hexdigest()
 
     def __getitem__(self, name: str) -> SitePublic:
@@ -174,6 +182,9 @@ class Roster(Mapping[str, SitePublic]):
     def __repr__(self) -> str:
         return f"Roster({', '.join(self._sites)}; {self._digest[:16]})"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Roster) and self._digest == other._digest
+
     def __hash__(self) -> int:
         return hash(self._digest)
 
@@ -183,19 +194,22 @@ class Roster(Mapping[str, SitePublic]):
         return self._digest
 
     def to_bytes(self) -> bytes:
-        """The roster as canonical JSON: ``{name: {"ed25519": hex, "x25519": hex}}``."""
-        return canonical_json(
-            {
-                name: {"ed25519": site.ed25519.hex(), "x25519": site.x25519.hex()}
-                for name, site in self._sites.items()
-            }
-        )
+        """Canonical JSON: ``{"sites": {name: {"ed25519": hex, "x25519": hex}}, "version": n}``."""
+        sites = {
+            name: {"ed25519": site.ed25519.hex(), "x25519": site.x25519.hex()}
+            for name, site in self._sites.items()
+        }
+        return canonical_json({"sites": sites, "version": self.version})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Roster:
         """Read :meth:`to_bytes`; ProtocolError or UserInputError for anything else."""
+        content = read_canonical_json(data, "roster")
+        listed, version = content.get("sites"), content.get("version")
+        if len(content) != 2 or not isinstance(listed, dict) or type(version) is not int:
+            raise ProtocolError("roster: it does not have exactly sites and a version")
         sites = []
-        for name, keys in read_canonical_json(data, "roster").items():
+        for name, keys in listed.items():
             if not isinstance(keys, dict) or set(keys) != {"ed25519", "x25519"}:
                 raise ProtocolError(f"roster: site {name!r} does not have exactly two public keys")
             try:
@@ -203,7 +217,7 @@ class Roster(Mapping[str, SitePublic]):
             except (TypeError, ValueError) as error:
                 raise ProtocolError(f"roster: a key of site {name!r} is not hexadecimal") from error
             sites.append(SitePublic(name, *pair))
-        roster = cls(sites)
+        roster = cls(sites, version)
         if roster.to_bytes() != data:
             raise ProtocolError("roster: not in canonical form")
         return roster

@@ -10,7 +10,7 @@ secret, so even the holder of the decryption key learns nothing from a single up
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,11 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from privfin.crypto.encoding import HoldsSecret, digest, frame
 from privfin.crypto.keys import Roster, SiteIdentity
 from privfin.errors import ProtocolError
+
+_BLOCK = 1 << 14
+"""Numbers that are made at once: 128 KiB of key stream."""
+
+_ZEROS = bytes(8 * _BLOCK)
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,12 @@ class MaskContext:
 
     def pair_info(self, first: str, second: str) -> bytes:
         """The HKDF info of the stream that ``first`` adds and ``second`` subtracts."""
+        return self.info("privfin/mask/v1", first, second)
+
+    def info(self, use: str, *more: str) -> bytes:
+        """HKDF info that binds a ``use`` to everything that this context says."""
         return frame(
-            "privfin/mask/v1",
+            use,
             self.run_id,
             self.key_id,
             self.plan_digest,
@@ -75,9 +84,31 @@ class MaskContext:
             self.round,
             self.attempt,
             self.cohort_digest,
-            first,
-            second,
+            *more,
         )
+
+
+def uniform_blocks(key: bytes, modulus: int, length: int) -> Iterator[npt.NDArray[np.int64]]:
+    """:func:`uniform_stream` in blocks that stay in the processor's cache.
+
+    A block is valid until the next one is asked for: they share memory.
+    """
+    if not 1 < modulus < 2**62:
+        raise ValueError(f"modulus must lie in (1, 2^62), got {modulus}")
+    encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+    low = np.uint64((1 << modulus.bit_length()) - 1)
+    # The cipher asks for room of one AES block less one byte beyond what it writes.
+    buffer = np.empty(_BLOCK + 2, dtype="<u8")
+    left = length
+    while left > 0:
+        encryptor.update_into(_ZEROS, buffer.data.cast("B"))
+        draw = buffer[:_BLOCK]
+        draw &= low
+        # Next to a power of two hardly anything is skipped: look before paying for a copy.
+        kept = draw if int(draw.max()) < modulus else draw[draw < np.uint64(modulus)]
+        kept = kept[:left]
+        left -= kept.size
+        yield kept.astype(np.uint64, copy=False).view(np.int64)
 
 
 def uniform_stream(key: bytes, modulus: int, length: int) -> npt.NDArray[np.int64]:
@@ -87,16 +118,12 @@ def uniform_stream(key: bytes, modulus: int, length: int) -> npt.NDArray[np.int6
     ``modulus`` has (at most 62). Candidates at or above ``modulus`` are skipped. A key must
     serve one stream only.
     """
-    if not 1 < modulus < 2**62:
-        raise ValueError(f"modulus must lie in (1, 2^62), got {modulus}")
-    encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
-    low = np.uint64((1 << modulus.bit_length()) - 1)
-    kept = np.empty(0, dtype=np.uint64)
-    while kept.size < length:
-        words = np.frombuffer(encryptor.update(bytes(8 * (length - kept.size))), dtype="<u8")
-        draw = words & low
-        kept = np.concatenate([kept, draw[draw < np.uint64(modulus)]])
-    return kept.astype(np.int64)
+    out = np.empty(length, dtype=np.int64)
+    at = 0
+    for block in uniform_blocks(key, modulus, length):
+        out[at : at + block.size] = block
+        at += block.size
+    return out
 
 
 def mask_for(
@@ -124,6 +151,8 @@ def mask_for(
     if site not in context.cohort:
         raise ProtocolError(f"site {site} is not in the cohort {list(context.cohort)}")
     total = np.zeros(length, dtype=np.int64)
+    # As many streams as 63 bits can hold: a remainder costs more than all the rest.
+    most, added = (2**63 - 1) // modulus, 0
     for peer in context.cohort:
         if peer == site:
             continue
@@ -132,10 +161,19 @@ def mask_for(
         first, second = sorted((site, peer))
         info = context.pair_info(first, second)
         key = HKDF(SHA256(), 32, salt=None, info=info).derive(secrets[peer])
-        stream = uniform_stream(key, modulus, length)
-        total += stream if site == first else modulus - stream
-        # Reduced by subtraction at every step: cheaper than a remainder, and it cannot overflow.
-        total -= np.where(total >= modulus, modulus, 0)
+        at = 0
+        for block in uniform_blocks(key, modulus, length):
+            part = total[at : at + block.size]
+            if site == first:
+                part += block
+            else:
+                part -= block
+            at += block.size
+        added += 1
+        if added == most:
+            total %= modulus
+            added = 1  # what is left is below one stream
+    total %= modulus
     return total
 
 

@@ -24,9 +24,17 @@ POLY_DEGREE = 8192
 DATA_SLOTS = POLY_DEGREE - 1
 """Slots of one ciphertext that carry values."""
 
+PIECE_CIPHERTEXTS = 64
+"""Ciphertexts in one message: a longer update travels, and is summed, in pieces of this size."""
+
 MAX_SUMMANDS = 64
 """Most ciphertexts in one sum. A sum of 64 fresh ciphertexts leaves at least 4 bits of noise
 margin in both layouts (measured, see ``bfv``)."""
+
+
+def chunks_for(n_slots: int) -> int:
+    """How many ciphertexts hold ``n_slots`` slots."""
+    return -(-n_slots // POLY_DEGREE)
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,12 @@ class Packing:
         """
         return -(-self.slots(n_values) // DATA_SLOTS) * POLY_DEGREE
 
-    def pack(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    def pieces(self, n_values: int) -> list[slice]:
+        """The pieces that an update of ``n_values`` values travels in: slices of its values."""
+        size = PIECE_CIPHERTEXTS * DATA_SLOTS * self.fields
+        return [slice(start, min(start + size, n_values)) for start in range(0, n_values, size)]
+
+    def pack(self, values: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.int64]:
         """Pack values (n,) in [0, 2^field_bits) into slots (ceil(n / fields),) in [0, t).
 
         Raises:

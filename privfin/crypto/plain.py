@@ -8,7 +8,7 @@ import numpy.typing as npt
 from privfin.errors import ProtocolError
 
 
-def to_bytes(values: npt.NDArray[np.uint64]) -> list[bytes]:
+def to_bytes(values: npt.NDArray[np.unsignedinteger]) -> list[bytes]:
     """Codes (n,) below 2^32 as one part of little-endian 32-bit integers."""
     if values.size and int(values.max()) >= 2**32:
         raise ValueError("a value does not fit 32 bits")

@@ -17,6 +17,8 @@ import numpy.typing as npt
 from privfin.errors import ConfigError, ProtocolError
 from privfin.randomness import RandomStream
 
+_AT_ONCE = 2**20
+
 
 @dataclass(frozen=True)
 class Quantizer:
@@ -71,14 +73,22 @@ class Quantizer:
         up = stream.uniform(values.size).reshape(values.shape) < scaled - floor
         return (floor + up).astype(np.int64)
 
-    def shift(self, levels: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    def shift(self, levels: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
         """Codes in [1, 2^value_bits - 1] of signed ``levels``; levels out of range saturate."""
         held = np.clip(levels, -self.top_level, self.top_level)
-        return (held + self.offset).astype(np.uint64)
+        return (held + self.offset).astype(np.uint32)
 
-    def encode(self, x: npt.NDArray[np.floating], stream: RandomStream) -> npt.NDArray[np.uint64]:
-        """:meth:`levels`, then :meth:`shift`: codes in [1, 2^value_bits - 1], shape of ``x``."""
-        return self.shift(self.levels(x, stream))
+    def encode(self, x: npt.NDArray[np.floating], stream: RandomStream) -> npt.NDArray[np.uint32]:
+        """:meth:`levels`, then :meth:`shift`: codes in [1, 2^value_bits - 1], shape of ``x``.
+
+        Piece by piece, so that a large update needs no more memory than its codes.
+        """
+        values = np.asarray(x).reshape(-1)
+        codes = np.empty(values.size, dtype=np.uint32)
+        for start in range(0, values.size, _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            codes[some] = self.shift(self.levels(values[some], stream))
+        return codes.reshape(np.shape(x))
 
     def decode_sum(self, total: npt.NDArray[np.integer], count: int) -> npt.NDArray[np.float64]:
         """The sum of ``count`` encoded arrays, back in the units of the values.

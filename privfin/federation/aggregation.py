@@ -58,12 +58,13 @@ class Aggregation:
         # A weight of 1 becomes the largest value that the quantiser can encode.
         self._bound = config.crypto.update_bound
 
-    def outgoing(self, start: Vector, change: Vector) -> Vector:
+    def outgoing(self, start: Vector, change: Vector, cohort: tuple[str, ...]) -> Vector:
         """What the site sends, (plan.values,): its weighted change, and perhaps its weight.
 
         Args:
             start: the global parameters before the site's steps, (parameters,).
             change: what the steps added, (parameters,); zero where the site trains nothing.
+            cohort: the sites that take part.
         """
         if self._mode == "uniform":
             return change
@@ -72,22 +73,26 @@ class Aggregation:
                 np.float32
             )
         weight = self._weight(start + change)
-        mine = [counts(s.name, self._site.modalities, self._kind) for s in self._plan.segments]
+        mine = [
+            counts(s.name, self._site.modalities, self._kind) and self._plan.is_open(s, cohort)
+            for s in self._plan.segments
+        ]
         tail = np.where(mine, weight * self._bound, 0.0)
         return np.concatenate([change * np.float32(weight), tail]).astype(np.float32)
 
-    def incoming(
-        self, summed: npt.NDArray[np.float64]
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-        """The sum of all changes (parameters,), and the divisor of each parameter."""
+    def divisors(self, tail: npt.NDArray[np.float64], cohort: tuple[str, ...]) -> list[np.float32]:
+        """What divides the sum of each segment.
+
+        Args:
+            tail: the sums of a cohort's weights, one a segment; (0,) where weights are public.
+            cohort: the sites that took part.
+        """
         if self._mode != "uncertainty":
-            return summed, self._plan.divisors()
-        changes, tail = summed[: self._plan.parameters], summed[self._plan.parameters :]
-        divisors = [
-            np.full(s.stop - s.start, max(total, MIN_WEIGHT * s.trained_by) or 1.0, np.float32)
+            return [np.float32(s.divisor(cohort)) for s in self._plan.segments]
+        return [
+            np.float32(max(total, MIN_WEIGHT * s.owners(cohort)) or 1.0)
             for s, total in zip(self._plan.segments, tail / self._bound, strict=True)
         ]
-        return changes, np.concatenate(divisors)
 
     def _weight(self, own: Vector) -> float:
         place = segment(self._plan, "uncertainty")

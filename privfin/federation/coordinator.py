@@ -1,21 +1,22 @@
 """The coordinator: relays sealed keys, checks signatures and adds up ciphertexts.
 
 It is trusted for availability only. It is built from public things alone (roster, run identity,
-transport, sizes); it imports no model, no data and no privacy code, and what it adds with refuses
-a context that holds a secret key.
+transport, sizes); it imports no model, no data and no privacy code. It holds no key, and what it is
+sent is read and added up without native code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
-from privfin.crypto.bfv import BfvPublic, CiphertextSum, chunks_for
+from privfin.config import Encryption
+from privfin.crypto import ckks
+from privfin.crypto.ciphertext_sum import CiphertextSum, public_key_id
 from privfin.crypto.envelope import ExpectedHeader, open_envelope
 from privfin.crypto.keys import Roster
-from privfin.crypto.pack import Packing
+from privfin.crypto.pack import Packing, chunks_for
 from privfin.crypto.plain import PlainSum
 from privfin.errors import ProtocolError
 from privfin.federation.messages import RunIdentity, SiteFailedError, Task, Transport
@@ -25,14 +26,13 @@ from privfin.federation.messages import RunIdentity, SiteFailedError, Task, Tran
 class SumPlan:
     """What the coordinator must know of an update: how long it is and how it is protected.
 
-    ``smallest_cohort`` is the fewest sites that a round may go on with when others drop out; None
-    ends the run when one does.
+    ``smallest_cohort`` is the fewest sites that a round may go on with when others drop out.
     """
 
-    encryption: Literal["bfv", "none"]
+    encryption: Encryption
     layout: str
     values: int
-    smallest_cohort: int | None = None
+    smallest_cohort: int
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class Coordinator:
         plan: sizes of an update.
         on_ledger_head: called with a site's name and what its message says of its privacy ledger,
             for every message that says anything. May refuse it with ProtocolError.
+        on_left: called with the site that a round goes on without, round and attempt.
     """
 
     def __init__(
@@ -72,14 +73,17 @@ class Coordinator:
         plan: SumPlan,
         *,
         on_ledger_head: Callable[[str, str], None] | None = None,
+        on_left: Callable[[str, int, int], None] | None = None,
     ) -> None:
         self._identity = identity
         self._roster = roster
         self._transport = transport
         self._plan = plan
         self._on_ledger_head = on_ledger_head
+        self._on_left = on_left
         self._cohort = tuple(roster)
-        self._public: BfvPublic | None = None
+        self._packing = Packing.named(plan.layout)
+        self._known_key: str | None = "" if plan.encryption == "none" else None
         self._up = 0
         self._down = 0
 
@@ -102,13 +106,16 @@ class Coordinator:
         if len(boxes) != len(others):
             raise ProtocolError(f"site '{maker}' sealed {len(boxes)} keys for {len(others)} sites")
         with _from_site(maker):
-            self._public = BfvPublic(public_bytes, Packing.named(self._plan.layout))
+            if self._plan.encryption == "ckks":
+                self._known_key = ckks.public_key_id(public_bytes)
+            else:
+                self._known_key = public_key_id(public_bytes, self._packing)
         tasks = {
             site: Task("take-key", 0, 0, self._cohort, (box,))
             for site, box in zip(others, boxes, strict=True)
         }
         if tasks:
-            self._ask(tasks, "key-taken", key_id=self._public.key_id)
+            self._ask(tasks, "key-taken", key_id=self._known_key)
 
     def run_rounds(self, first: int, last: int, start_round: Callable[[int], int | None]) -> int:
         """Run rounds ``first`` to ``last`` and deliver every sum.
@@ -128,23 +135,27 @@ class Coordinator:
         Raises:
             SiteFailedError: a site failed and the round may not go on without it.
         """
-        parts: tuple[bytes, ...] = ()
+        total: list[tuple[bytes, ...]] = []
         done = first - 1
         attempt = 0
         while done < last:
             next_attempt = start_round(done + 1)
             if next_attempt is None:
                 break
-            attempt = next_attempt
+            task = Task("update", done + 1, next_attempt, self._cohort)
             try:
-                parts = self._sum_of(Task("update", done + 1, attempt, self._cohort, parts))
+                found = self._sum_of(self._deliver(total, task, done, attempt))
             except SiteFailedError as error:
-                self._leave_out(error)
+                self._leave_out(error, done + 1, next_attempt)
                 last -= 1
             else:
+                total = found
                 done += 1
-        if parts:
-            finish = Task("finish", done, attempt, self._cohort, parts)
+            attempt = next_attempt
+        if total:
+            finish = self._deliver(
+                total, Task("finish", done, attempt, self._cohort), done, attempt
+            )
             self._ask(dict.fromkeys(self._cohort, finish), "finished", self._key_id())
         return done
 
@@ -164,42 +175,60 @@ class Coordinator:
             ProtocolError: a message was refused.
         """
         asked = Task("metric-owners", round_number, attempt, self._cohort)
-        owners = self._sum_of(asked, owner_values)
-        sums = self._sum_of(Task("metrics", round_number, attempt, self._cohort, owners))
+        owners = self._sum_of_piece(asked, owner_values)
+        counted = Task("metrics", round_number, attempt, self._cohort, owners)
+        sums = self._sum_of_piece(counted, self._plan.values)
         last = Task("metrics-sum", round_number, attempt, self._cohort, sums)
         self._ask(dict.fromkeys(self._cohort, last), "metrics-taken", self._key_id())
 
-    def _sum_of(self, task: Task, values: int | None = None) -> tuple[bytes, ...]:
-        """The sum of what every site answers to a task: ``values`` numbers, or the plan's."""
-        total = self._new_sum(self._plan.values if values is None else values)
+    def _deliver(self, total: list[tuple[bytes, ...]], task: Task, done: int, attempt: int) -> Task:
+        """Send all pieces of a sum but the last, which goes into ``task``."""
+        for number, parts in enumerate(total[:-1]):
+            piece = Task("sum", done, attempt, self._cohort, parts, number)
+            self._ask(dict.fromkeys(self._cohort, piece), "sum-taken", self._key_id())
+        return replace(task, parts=total[-1]) if total else task
+
+    def _sum_of(self, task: Task) -> list[tuple[bytes, ...]]:
+        """The sum of one attempt at a round, piece by piece."""
+        pieces = []
+        for number, values in enumerate(self._packing.pieces(self._plan.values)):
+            # The sum of the round before comes with the first request only.
+            request = replace(task, piece=number, parts=() if number else task.parts)
+            pieces.append(self._sum_of_piece(request, values.stop - values.start))
+        return pieces
+
+    def _sum_of_piece(self, task: Task, values: int) -> tuple[bytes, ...]:
+        """The sum of what every site answers to a task: ``values`` numbers."""
+        total = self._new_sum(values)
         for site in task.cohort:
-            # One site at a time, so that memory holds one update and one sum.
+            # One site at a time, so that memory holds one message and one sum.
             update = self._ask({site: task}, task.kind, self._key_id())[site]
             with _from_site(site):
                 total.add(list(update))
         return tuple(total.result())
 
-    def _leave_out(self, error: SiteFailedError) -> None:
+    def _leave_out(self, error: SiteFailedError, number: int, attempt: int) -> None:
         """Go on without the site that failed, or raise ``error``."""
         rest = tuple(site for site in self._cohort if site != error.site)
         smallest = self._plan.smallest_cohort
         lost_one = len(rest) == len(self._cohort) - 1
-        if error.is_refusal or smallest is None or len(rest) < smallest or not lost_one:
+        if error.is_refusal or len(rest) < smallest or not lost_one:
             raise error
         self._cohort = rest
+        if self._on_left is not None:
+            self._on_left(error.site, number, attempt)
 
     def _key_id(self) -> str:
-        if self._plan.encryption == "none":
-            return ""
-        if self._public is None:
+        if self._known_key is None:
             raise ProtocolError("rounds cannot start before the sites agree on a key")
-        return self._public.key_id
+        return self._known_key
 
-    def _new_sum(self, values: int) -> CiphertextSum | PlainSum:
-        if self._public is None:
+    def _new_sum(self, values: int) -> CiphertextSum | ckks.CkksSum | PlainSum:
+        if self._plan.encryption == "none":
             return PlainSum(values)
-        slots = self._public.packing.masked_slots(values)
-        return CiphertextSum(self._public, chunks_for(slots))
+        if self._plan.encryption == "ckks":
+            return ckks.CkksSum(ckks.chunks_for(values))
+        return CiphertextSum(self._packing, chunks_for(self._packing.masked_slots(values)))
 
     def _ask(
         self, tasks: dict[str, Task], kind: str, key_id: str | None
@@ -218,6 +247,7 @@ class Coordinator:
                 senders=(site,),
                 key_id=key_id or "",
                 config_hash=self._identity.config_digest,
+                piece=task.piece,
             )
             with _from_site(site):
                 envelope = open_envelope(replies[site], self._roster, expected)

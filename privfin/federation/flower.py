@@ -71,6 +71,7 @@ def _task_of(message: Message) -> Task:
         attempt=int(cast("int", head["attempt"])),
         cohort=tuple(cast("list[str]", head["cohort"])),
         parts=parts,
+        piece=int(cast("int", head["piece"])),
     )
 
 
@@ -104,8 +105,9 @@ class GridTransport(Transport):
                 "round": task.round,
                 "attempt": task.attempt,
                 "cohort": list(task.cohort),
+                "piece": task.piece,
             }
-            kind = "train" if task.kind in ("update", "finish") else "query"
+            kind = "train" if task.kind in ("update", "sum", "finish") else "query"
             messages.append(
                 self._grid.create_message(
                     _pack(head, task.parts), kind, self._nodes[site], str(task.round)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,9 @@ from privfin.config import ServerConfig
 from privfin.federation.server_optimizer import ServerOptimizer
 from privfin.models.segments import Vector
 from privfin.runs import Checkpoint
+
+#: A place in the vector and the average update there, float64.
+Step = tuple[slice, npt.NDArray[np.float64]]
 
 
 @dataclass
@@ -74,12 +78,19 @@ class GlobalModel:
             self.server.copy(),
         )
 
-    def apply(self, summed: npt.NDArray[np.float64], divisors: npt.NDArray[np.float32]) -> None:
-        """Take in the sum of one round's updates (element-wise IEEE operations only)."""
-        self.vector = self.server.apply(self.vector, summed / divisors)
+    def apply(self, steps: Iterable[Step]) -> None:
+        """Take in one round's average updates (element-wise IEEE operations only).
+
+        Args:
+            steps: for slices that cover the vector once, the average update there.
+        """
+        moved = np.empty_like(self.vector)
+        for at, average in steps:
+            moved[at] = self.server.apply(self.vector[at], average, at)
+        self.vector = moved
         self.round += 1
         if self.round > self.average_after:
-            self.total = self.total + self.vector
+            self.total += self.vector
             self.count += 1
 
     def final(self) -> Vector:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +10,9 @@ import numpy.typing as npt
 from privfin.config import RunConfig
 from privfin.crypto.quantize import Quantizer
 from privfin.errors import PrivfinError
+from privfin.federation.global_model import Step
 from privfin.federation.local_training import RecordLosses, SiteData
-from privfin.federation.plan import SitePlan
+from privfin.federation.plan import SegmentPlan, SitePlan
 from privfin.federation.shared_plan import SharedPlan
 from privfin.models.multimodal import Batch
 from privfin.models.segments import Vector, assign, freeze_untrained, initial_model
@@ -82,20 +83,23 @@ class JointSum:
     Args:
         config: the run's configuration.
         shared: the joint mechanism.
-        divisors: expected patients of every parameter, (parameters,).
+        segments: of the plan, with the expected patients that divide each.
     """
 
     def __init__(
-        self, config: RunConfig, shared: SharedPlan, divisors: npt.NDArray[np.float32]
+        self,
+        config: RunConfig,
+        shared: SharedPlan,
+        segments: Sequence[SegmentPlan],
     ) -> None:
         bits = config.crypto.value_bits
         # One level of the code is one step of the lattice.
         self._codes = Quantizer(float(2 ** (bits - 1) - 1), bits)
         self._scale = shared.noise.scale
         self._rate = config.training.learning_rate
-        self._divisors = divisors
+        self._segments = segments
 
-    def encode(self, contribution: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    def encode(self, contribution: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
         """Codes of a contribution.
 
         Raises:
@@ -106,9 +110,10 @@ class JointSum:
             raise PrivfinError("a contribution does not fit its code; nothing was sent")
         return self._codes.shift(contribution)
 
-    def decode(
-        self, total: npt.NDArray[np.uint64], cohort: int
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-        """The sum of a cohort's codes as a step against the gradient, and its divisors."""
-        gradient = self._codes.decode_sum(total, cohort) / self._scale
-        return -self._rate * gradient, self._divisors
+    def decode(self, total: npt.NDArray[np.uint32], cohort: tuple[str, ...]) -> Iterator[Step]:
+        """The sum of a cohort's codes as a step against the gradient, slice by slice."""
+        for segment in self._segments:
+            divisor = np.float32(segment.divisor(cohort))
+            for at in segment.slices():
+                gradient = self._codes.decode_sum(total[at], len(cohort)) / self._scale
+                yield at, -self._rate * gradient / divisor

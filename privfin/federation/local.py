@@ -141,7 +141,7 @@ def site_work(
         return LocalRound(config, plan, name, trainer, lambda number: streams("rounding", number))
     return JointRound(
         JointTrainer(config, own, plan.shared, data, streams, public),
-        JointSum(config, plan.shared, plan.divisors()),
+        JointSum(config, plan.shared, plan.segments),
     )
 
 
@@ -247,10 +247,18 @@ def train_locally(
     stopped: list[int] = []
 
     def coordinate(transport: Transport) -> None:
-        smallest = None if plan.shared is None else plan.shared.smallest_cohort
-        sum_plan = SumPlan(config.crypto.encryption, config.crypto.layout, plan.values, smallest)
+        sum_plan = SumPlan(
+            config.crypto.encryption, config.crypto.layout, plan.values, plan.smallest_cohort
+        )
         coordinator = Coordinator(
-            identity, roster, transport, sum_plan, on_ledger_head=LedgerHeads(run).keep
+            identity,
+            roster,
+            transport,
+            sum_plan,
+            on_ledger_head=LedgerHeads(run).keep,
+            on_left=lambda site, number, attempt: run.record(
+                "site-left", site=site, round=number, attempt=attempt
+            ),
         )
         coordinators.append(coordinator)
         coordinator.agree_on_key()

@@ -6,10 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from privfin.errors import PrivfinError
 
+#: What a site sends before it is protected, and the sum: codes, or real numbers with CKKS.
+Numbers = npt.NDArray[np.unsignedinteger] | npt.NDArray[np.float64]
+
 TaskKind = Literal[
-    "make-key", "take-key", "update", "finish", "metric-owners", "metrics", "metrics-sum"
+    "make-key",
+    "take-key",
+    "update",
+    "sum",
+    "finish",
+    "metric-owners",
+    "metrics",
+    "metrics-sum",
 ]
 
 
@@ -45,8 +58,10 @@ class RunIdentity:
 class Task:
     """One request from the coordinator to a site.
 
-    ``parts`` are bytes that the coordinator only relays or has added up: sealed keys, or the
-    encrypted sum of the previous round. Tasks carry no authority: a site does what its own plan
+    ``parts`` are bytes that the coordinator only relays or has added up: sealed keys, or a piece of
+    the encrypted sum of the previous round. ``piece`` says which piece: of the update that is asked
+    for, or of the sum in a ``sum`` task. The last piece of a sum comes with the next ``update`` or
+    with ``finish``. Tasks carry no authority: a site does what its own plan
     says and checks every signature that matters itself.
     """
 
@@ -55,6 +70,7 @@ class Task:
     attempt: int
     cohort: tuple[str, ...]
     parts: tuple[bytes, ...] = ()
+    piece: int = 0
 
 
 class TaskHandler(Protocol):

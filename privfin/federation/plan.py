@@ -8,15 +8,18 @@ too large, a batch larger than a site.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from privfin.config import ImputerKind, RunConfig
+from privfin.crypto import ckks
 from privfin.crypto.bfv import ciphertext_bytes
-from privfin.crypto.pack import Packing
+from privfin.crypto.noise_margin import check_noise
+from privfin.crypto.pack import Packing, chunks_for
 from privfin.data.load import check_tables, label_names
 from privfin.data.missingness import check_label
 from privfin.data.partition import (
@@ -26,7 +29,12 @@ from privfin.data.partition import (
     validation_size,
 )
 from privfin.errors import PlanError
-from privfin.federation.shared_plan import SharedPlan, noise_multiplier, plan_shared
+from privfin.federation.shared_plan import (
+    SharedPlan,
+    noise_multiplier,
+    plan_shared,
+    smallest_cohort,
+)
 from privfin.models.segments import counts, initial_model, segments, trains
 from privfin.privacy.accounting import SubsampledGaussianEvent, epsilon
 from privfin.privacy.calibration import (
@@ -76,20 +84,45 @@ class SitePlan:
         return SubsampledGaussianEvent(self.noise_multiplier, self.sampling_rate, steps)
 
 
+_AT_ONCE = 2**20
+
+
 @dataclass(frozen=True)
 class SegmentPlan:
-    """One segment: its place in the vector, who trains it, and the divisor of its average.
+    """One segment: its place in the vector, who trains it, and what divides its sum.
 
-    The divisor is the public sum of the weights of the sites that count, at least those of one:
-    their number, unless ``training.aggregation`` is ``size``. Under ``uncertainty`` it is not used.
-    With shared noise it is the expected number of patients in a step at the sites that count.
+    ``weights`` holds the public weight of every site that counts: 1, unless
+    ``training.aggregation`` is ``size``. Under ``uncertainty`` it is not used. With shared noise it
+    is the expected number of patients of every site in a step: a segment that few sites train has
+    as much noise as the others, and a smaller divisor would make its steps noisier than those of
+    central DP-SGD.
     """
 
     name: str
     start: int
     stop: int
-    trained_by: int
-    divisor: float
+    trainers: tuple[str, ...]
+    weights: tuple[tuple[str, float], ...]
+
+    @property
+    def trained_by(self) -> int:
+        """How many sites train it."""
+        return len(self.trainers)
+
+    def divisor(self, cohort: Collection[str] | None = None) -> float:
+        """What divides its sum over a cohort, over all sites if None; never 0."""
+        return (
+            sum(weight for site, weight in self.weights if cohort is None or site in cohort) or 1.0
+        )
+
+    def slices(self) -> Iterator[slice]:
+        """Its place in parts of at most 2^20 numbers, so that no step needs much memory."""
+        for start in range(self.start, self.stop, _AT_ONCE):
+            yield slice(start, min(start + _AT_ONCE, self.stop))
+
+    def owners(self, cohort: Collection[str]) -> int:
+        """How many sites of a cohort train it."""
+        return sum(site in cohort for site in self.trainers)
 
 
 @dataclass(frozen=True)
@@ -97,7 +130,9 @@ class TrainingPlan:
     """Everything that sites and coordinator need to agree on, all of it public.
 
     ``rounds`` are exchanges. With shared noise each is one joint step, and ``exchanges_a_round``
-    of them are one round of the configuration: as often the model is saved and measured.
+    of them are one round of the configuration: as often the model is saved and measured. A round
+    goes on with ``smallest_cohort`` sites or more when others drop out, and a segment that fewer
+    than ``min_owners`` sites of the cohort train is sent as zeros by all of them.
     """
 
     sites: tuple[SitePlan, ...]
@@ -107,6 +142,8 @@ class TrainingPlan:
     fine_tune_steps: int
     bytes_up: int
     bytes_down: int
+    smallest_cohort: int
+    min_owners: int = 1
     carries_weights: bool = False
     exchanges_a_round: int = 1
 
@@ -155,19 +192,30 @@ class TrainingPlan:
         """The plan of one site."""
         return next(site for site in self.sites if site.name == name)
 
-    def divisors(self) -> npt.NDArray[np.float32]:
-        """The divisor of every parameter, (parameters,)."""
-        parts = [np.full(s.stop - s.start, s.divisor, dtype=np.float32) for s in self.segments]
-        return np.concatenate(parts)
+    def divisors(self, cohort: Collection[str] | None = None) -> npt.NDArray[np.float32]:
+        """The divisor of every parameter, (parameters,), for a cohort or for all sites."""
+        return self.spread([np.float32(s.divisor(cohort)) for s in self.segments])
+
+    def is_open(self, segment: SegmentPlan, cohort: Collection[str]) -> bool:
+        """Whether a segment has enough owners in a cohort to be summed.
+
+        With shared noise every sum hides in the noise of all sites, whoever trains the segment.
+        """
+        return self.shared is not None or segment.owners(cohort) >= self.min_owners
+
+    def open_mask(self, cohort: Collection[str]) -> npt.NDArray[np.bool_]:
+        """Which parameters are summed in a cohort, (parameters,)."""
+        return self.spread([np.bool_(self.is_open(s, cohort)) for s in self.segments])
+
+    def spread(self, values: Sequence[Any]) -> npt.NDArray[Any]:
+        """One value a segment as one a parameter, (parameters,)."""
+        return np.repeat(np.array(values), [s.stop - s.start for s in self.segments])
 
     def trained_mask(
         self, modalities: Sequence[str], imputer: ImputerKind
     ) -> npt.NDArray[np.bool_]:
         """Which parameters a site with these modalities trains, (parameters,)."""
-        kept = [
-            np.full(s.stop - s.start, trains(s.name, modalities, imputer)) for s in self.segments
-        ]
-        return np.concatenate(kept)
+        return self.spread([np.bool_(trains(s.name, modalities, imputer)) for s in self.segments])
 
 
 def declared_sites(config: RunConfig) -> list[SiteDeclaration]:
@@ -216,7 +264,7 @@ def check_without_data(config: RunConfig) -> None:
     """
     check_tables(config)
     check_label(config.missingness.label, label_names(config))
-    _check_cohort(config, len(site_names(config)))
+    check_cohort(config, len(site_names(config)))
     if len(declared_patients(config)) == len(site_names(config)):
         make_plan(config, declared_sites(config))
 
@@ -243,15 +291,14 @@ def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> Tra
 
     Raises:
         PlanError: a site is smaller than a batch, delta is not below 1/patients, the budget
-            cannot be met, or the sum of all updates may overflow its field.
+            cannot be met, or the sum of all updates may overflow its field or not decrypt.
     """
     check_epsilon(config.privacy.epsilon)
-    _check_cohort(config, len(declarations))
+    check_cohort(config, len(declarations))
     check_tables(config)
     names = label_names(config)
     check_label(config.missingness.label, names)
     parts = segments(initial_model(config, len(names)))
-    holdings = [d.modalities for d in declarations]
     kind = config.model.imputer
     shared = None
     if config.privacy.trust == "shared":
@@ -261,15 +308,21 @@ def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> Tra
             s.name,
             s.start,
             s.stop,
-            trained_by=sum(trains(s.name, have, kind) for have in holdings),
-            divisor=_divisor(config, s.name, declarations, shared),
+            trainers=tuple(d.name for d in declarations if trains(s.name, d.modalities, kind)),
+            weights=_weights(config, s.name, declarations, shared),
         )
         for s in parts
     )
-    carries_weights = config.training.aggregation == "uncertainty"
-    total = parts[-1].stop + (len(parts) if carries_weights else 0)
+    total = _values(config, parts[-1].stop, len(parts))
+    rounds = config.training.rounds if shared is None else shared.steps
     if config.crypto.encryption == "bfv":
-        each = ciphertext_bytes(total, Packing.named(config.crypto.layout))
+        packing = Packing.named(config.crypto.layout)
+        each = ciphertext_bytes(total, packing)
+        chunks = chunks_for(packing.masked_slots(total))
+        check_noise(packing, len(declarations), rounds * chunks)
+    elif config.crypto.encryption == "ckks":
+        pieces = Packing.named(config.crypto.layout).pieces(total)
+        each = sum(ckks.ciphertext_bytes(at.stop - at.start) for at in pieces)
     else:
         each = 4 * total
     return TrainingPlan(
@@ -279,11 +332,13 @@ def make_plan(config: RunConfig, declarations: Sequence[SiteDeclaration]) -> Tra
         ),
         segments=plans,
         label_names=names,
-        rounds=config.training.rounds if shared is None else shared.steps,
+        rounds=rounds,
         fine_tune_steps=config.training.fine_tune_steps,
         bytes_up=each,
         bytes_down=each,
-        carries_weights=carries_weights,
+        carries_weights=total > parts[-1].stop,
+        smallest_cohort=_smallest_cohort(config, len(declarations), shared),
+        min_owners=config.crypto.min_owners,
         exchanges_a_round=1 if shared is None else config.training.local_steps,
     )
 
@@ -295,23 +350,29 @@ def size_weight(
     return site.patients / max(each.patients for each in sites)
 
 
-def _divisor(
+def _weights(
     config: RunConfig,
     segment: str,
     sites: Sequence[SiteDeclaration],
     shared: SharedPlan | None,
-) -> float:
+) -> tuple[tuple[str, float], ...]:
     if shared is not None:
-        # The expected batch of all patients, as in central DP-SGD: a segment that few sites train
-        # has as much noise as the others, and a smaller divisor would make its steps noisier.
-        return shared.sampling_rate * sum(site.patients for site in sites)
+        return tuple((site.name, shared.sampling_rate * site.patients) for site in sites)
     by_size = config.training.aggregation == "size"
-    weights = [
-        size_weight(site, sites) if by_size else 1.0
+    return tuple(
+        (site.name, size_weight(site, sites) if by_size else 1.0)
         for site in sites
         if counts(segment, site.modalities, config.model.imputer)
-    ]
-    return sum(weights) or 1.0
+    )
+
+
+def _smallest_cohort(config: RunConfig, sites: int, shared: SharedPlan | None) -> int:
+    """The fewest sites that a round goes on with; an unencrypted run may have one only."""
+    if shared is not None:
+        return shared.smallest_cohort
+    if sites < 2:
+        return sites
+    return smallest_cohort(sites, 0, config.federation.smallest_cohort)
 
 
 def local_steps(config: RunConfig, patients: int) -> int:
@@ -368,9 +429,27 @@ def _joint_part(config: RunConfig, site: SiteDeclaration, shared: SharedPlan) ->
     )
 
 
-def _check_cohort(config: RunConfig, sites: int) -> None:
-    if config.crypto.encryption == "bfv" and sites < 2:
+def message_values(config: RunConfig) -> int:
+    """Numbers in a site's update: parameters, and a weight a segment where weights are secret."""
+    parts = segments(initial_model(config, len(label_names(config))))
+    return _values(config, parts[-1].stop, len(parts))
+
+
+def _values(config: RunConfig, parameters: int, n_segments: int) -> int:
+    return parameters + (n_segments if config.training.aggregation == "uncertainty" else 0)
+
+
+def check_cohort(config: RunConfig, sites: int) -> None:
+    """Refuse a cohort that the encryption cannot sum or whose sum hides nothing.
+
+    Raises:
+        PlanError: it is.
+    """
+    if config.crypto.encryption != "none" and sites < 2:
         raise PlanError(
             "a sum over one site hides nothing: use at least 2 sites, or --encryption none"
         )
-    Packing.named(config.crypto.layout).check_headroom(sites, config.crypto.value_bits)
+    if config.crypto.encryption == "ckks":
+        ckks.check_range(sites, config.crypto.update_bound)
+    else:
+        Packing.named(config.crypto.layout).check_headroom(sites, config.crypto.value_bits)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from privfin.config import RunConfig
+from privfin.crypto.ckks import clip
 from privfin.crypto.quantize import Quantizer
 from privfin.federation.aggregation import Aggregation
+from privfin.federation.global_model import Step
 from privfin.federation.joint_training import JointSum
+from privfin.federation.messages import Numbers
 from privfin.federation.plan import TrainingPlan
 from privfin.models.segments import Vector
 from privfin.randomness import RandomStream
@@ -20,18 +23,22 @@ from privfin.randomness import RandomStream
 class RoundWork(Protocol):
     """One site's work in a round, between the global model and the encryption."""
 
-    def codes(self, start: Vector, number: int, cohort: int) -> npt.NDArray[np.uint64]:
+    def codes(self, start: Vector, number: int, cohort: tuple[str, ...]) -> Numbers:
         """What the site sends in round ``number``, from the parameters ``start``.
 
+        Args:
+            start: (parameters,).
+            number: of the round.
+            cohort: names of the sites that take part.
+
         Returns:
-            (plan.values,) codes of ``crypto.value_bits`` bits.
+            (plan.values,) codes of ``crypto.value_bits`` bits; with CKKS, real numbers of at most
+            ``crypto.update_bound``.
         """
         ...
 
-    def incoming(
-        self, total: npt.NDArray[np.uint64], cohort: int
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-        """From the sum of a cohort's codes to what is applied, and its divisors."""
+    def incoming(self, total: Numbers, cohort: tuple[str, ...]) -> Iterator[Step]:
+        """From the sum of what a cohort sent (plan.values,) to average updates, slice by slice."""
         ...
 
 
@@ -71,26 +78,38 @@ class LocalRound:
         rounding: Callable[[int], RandomStream],
     ) -> None:
         own = plan.site(site)
+        self._plan = plan
         self._trainer = trainer
         self._rounding = rounding
         self._steps = own.local_steps
         self._trained = plan.trained_mask(own.modalities, config.model.imputer)
         self._aggregation = Aggregation(config, plan, site)
         self._quantizer = Quantizer(config.crypto.update_bound, config.crypto.value_bits)
+        self._is_real = config.crypto.encryption == "ckks"
 
-    def codes(self, start: Vector, number: int, cohort: int) -> npt.NDArray[np.uint64]:
+    def codes(self, start: Vector, number: int, cohort: tuple[str, ...]) -> Numbers:
         """See :class:`RoundWork`."""
         change = self._trainer.train(start, number, self._steps)
         # Exact zeros outside the trained segments, whatever floating point did.
-        change = np.where(self._trained, change, np.float32(0)).astype(np.float32)
-        update = self._aggregation.outgoing(start, change)
+        sent = self._trained & self._plan.open_mask(cohort)
+        change = np.where(sent, change, np.float32(0)).astype(np.float32)
+        update = self._aggregation.outgoing(start, change, cohort)
+        if self._is_real:
+            return clip(update, self._quantizer.bound)
         return self._quantizer.encode(update, self._rounding(number))
 
-    def incoming(
-        self, total: npt.NDArray[np.uint64], cohort: int
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+    def incoming(self, total: Numbers, cohort: tuple[str, ...]) -> Iterator[Step]:
         """See :class:`RoundWork`."""
-        return self._aggregation.incoming(self._quantizer.decode_sum(total, cohort))
+        tail = self._decoded(total[self._plan.parameters :], len(cohort))
+        divisors = self._aggregation.divisors(tail, cohort)
+        for segment, divisor in zip(self._plan.segments, divisors, strict=True):
+            for at in segment.slices():
+                yield at, self._decoded(total[at], len(cohort)) / divisor
+
+    def _decoded(self, total: Numbers, count: int) -> npt.NDArray[np.float64]:
+        if self._is_real:
+            return np.asarray(total, dtype=np.float64)
+        return self._quantizer.decode_sum(np.asarray(total, dtype=np.uint32), count)
 
 
 class JointRound:
@@ -100,12 +119,10 @@ class JointRound:
         self._trainer = trainer
         self._joint = joint
 
-    def codes(self, start: Vector, number: int, cohort: int) -> npt.NDArray[np.uint64]:
+    def codes(self, start: Vector, number: int, cohort: tuple[str, ...]) -> Numbers:
         """See :class:`RoundWork`."""
-        return self._joint.encode(self._trainer.contribute(start, number, cohort))
+        return self._joint.encode(self._trainer.contribute(start, number, len(cohort)))
 
-    def incoming(
-        self, total: npt.NDArray[np.uint64], cohort: int
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+    def incoming(self, total: Numbers, cohort: tuple[str, ...]) -> Iterator[Step]:
         """See :class:`RoundWork`."""
-        return self._joint.decode(total, cohort)
+        return self._joint.decode(total.astype(np.uint32, copy=False), cohort)

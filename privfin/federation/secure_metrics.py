@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal, TypeVar
 
+import numpy as np
+
 from privfin.config import RunConfig
 from privfin.crypto.envelope import sign_envelope
 from privfin.crypto.keys import Roster, SiteIdentity
@@ -162,12 +164,13 @@ class MetricsSite:
             self._next = "metrics"
             return self._sign("metric-owners", task, parts)
         if task.kind == "metrics":
-            self._opening = self._reveal(task, self._plan.owner_values, self._plan.opening)
+            values = self._plan.owner_values
+            self._opening = self._reveal(task, "metric-owners", values, self._plan.opening)
             sent = self._opening.only_opened(self._sums)
             parts = self._protect(self._plan.encode(sent), task)
             self._next = "metrics-sum"
             return self._sign("metrics", task, parts)
-        total = self._reveal(task, self._plan.values, self._plan.decode)
+        total = self._reveal(task, "metrics", self._plan.values, self._plan.decode)
         if self._opening is not None:
             self._on_opened(self._opening, total)
         return self._sign("metrics-taken", task, [])
@@ -177,9 +180,12 @@ class MetricsSite:
             codes, task.round, task.attempt, task.cohort, purpose=task.kind
         )
 
-    def _reveal(self, task: Task, values: int, read: Callable[[Codes], T]) -> T:
+    def _reveal(self, task: Task, purpose: str, values: int, read: Callable[[Codes], T]) -> T:
         try:
-            return read(self._protection.reveal(list(task.parts), values))
+            total = self._protection.reveal(
+                list(task.parts), values, task.round, task.attempt, task.cohort, purpose=purpose
+            )
+            return read(total.astype(np.uint64))
         except (ProtocolError, ValueError, RuntimeError) as error:
             # One answer in one wording, as in training: refusals must not tell about the key.
             raise ProtocolError(
@@ -262,7 +268,7 @@ def measure_securely(
     traffic = []
 
     def coordinate(transport: Transport) -> None:
-        sizes = SumPlan(config.crypto.encryption, config.crypto.layout, layout.values)
+        sizes = SumPlan(config.crypto.encryption, config.crypto.layout, layout.values, layout.sites)
         coordinator = Coordinator(
             identity, roster, transport, sizes, on_ledger_head=LedgerHeads(run).keep
         )

@@ -73,25 +73,31 @@ class ServerOptimizer:
             )
         self.momentum, self.second_moment = momentum.copy(), second_moment.copy()
 
-    def apply(self, vector: Vector, average: _State) -> Vector:
-        """The next model, float32, from the present one and a round's average update."""
-        step = (self._config.learning_rate * self._direction(average)).astype(np.float32)
+    def apply(self, vector: Vector, average: _State, at: slice) -> Vector:
+        """The next model, float32, from the present one and a round's average update, at a place.
+
+        Args:
+            vector: the model's parameters at ``at``.
+            average: the average update there.
+            at: the place; every place once a round.
+        """
+        step = (self._config.learning_rate * self._direction(average, at)).astype(np.float32)
         return (vector + step).astype(np.float32)
 
-    def _direction(self, average: _State) -> _State:
+    def _direction(self, average: _State, at: slice) -> _State:
         kind, beta1 = self._config.optimizer, self._config.momentum
         if kind == "average":
             return average
         if kind == "momentum":
-            self.momentum = beta1 * self.momentum + average
-            return self.momentum
-        beta2 = self._config.second_moment
+            self.momentum[at] = beta1 * self.momentum[at] + average
+            return self.momentum[at]
+        beta2, before = self._config.second_moment, self.second_moment[at]
         squares = average * average
-        self.momentum = beta1 * self.momentum + (1.0 - beta1) * average
+        self.momentum[at] = beta1 * self.momentum[at] + (1.0 - beta1) * average
         if kind == "adam":
-            self.second_moment = beta2 * self.second_moment + (1.0 - beta2) * squares
+            self.second_moment[at] = beta2 * before + (1.0 - beta2) * squares
         else:
-            sign = np.sign(self.second_moment - squares)
-            self.second_moment = self.second_moment - (1.0 - beta2) * squares * sign
+            sign = np.sign(before - squares)
+            self.second_moment[at] = before - (1.0 - beta2) * squares * sign
         # Yogi's v stays positive: it is lowered only while v > Delta^2, by less than Delta^2.
-        return self.momentum / (np.sqrt(self.second_moment) + self._config.floor)
+        return self.momentum[at] / (np.sqrt(self.second_moment[at]) + self._config.floor)

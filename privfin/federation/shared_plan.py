@@ -65,7 +65,7 @@ class SharedPlan:
 
 
 def smallest_cohort(sites: int, collusion: int, given: int | None) -> int:
-    """The fewest sites that a joint step may go on with: all but two, unless ``given`` says.
+    """The fewest sites that a sum may go on with: all but two, unless ``given`` says.
 
     Raises:
         PlanError: ``sites`` or ``given`` leaves no honest share, or nothing to hide in.

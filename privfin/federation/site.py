@@ -3,21 +3,24 @@
 A site trusts no task. It trains only the next round of its own plan, at most as often as planned,
 for the cohort that its roster pins, and writes the spend down before it takes a step.
 
-With shared noise a step that lost a site is repeated among the others: every attempt is a release
-of its own with noise of its own, counted like any other.
+A round that lost a site is repeated among the others. Every attempt is a release of its own, with
+patients, noise and masks of its own, counted like any other: the difference of two attempts, which
+a coordinator with a colluding site could open, never shows an update without its noise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from privfin.config import RunConfig
 from privfin.crypto.envelope import sign_envelope
 from privfin.crypto.keys import Roster, SiteIdentity
+from privfin.crypto.pack import Packing
 from privfin.errors import BudgetError, ProtocolError
 from privfin.federation.global_model import GlobalModel
-from privfin.federation.messages import RunIdentity, Task
+from privfin.federation.messages import Numbers, RunIdentity, Task
 from privfin.federation.plan import TrainingPlan
 from privfin.federation.protection import UpdateProtection
 from privfin.federation.round_work import RoundWork
@@ -96,6 +99,10 @@ class Site:
         self._waiting_for: int | None = None
         self._attempt = 0
         self._cohort: tuple[str, ...] = ()
+        self._pieces = Packing.named(config.crypto.layout).pieces(plan.values)
+        self._codes: Numbers | None = None
+        self._total: Numbers | None = None
+        self._taken = 0
         self._is_halted = False
 
     def handle(self, task: Task) -> bytes:
@@ -117,16 +124,22 @@ class Site:
             self._protection.take_key(task.parts[0])
             return self._sign("key-taken", task, [])
         if task.kind == "update":
-            return self._update(task)
-        if task.kind != "finish":
+            return self._piece(task) if task.piece else self._update(task)
+        if task.kind not in ("sum", "finish"):
             raise ProtocolError(f"site '{self.name}' was given an unknown task")
         if self._waiting_for is None or task.round != self._waiting_for:
-            raise ProtocolError(f"site '{self.name}' was told to finish round {task.round}")
+            what = "told to finish" if task.kind == "finish" else "given the sum of"
+            raise ProtocolError(f"site '{self.name}' was {what} round {task.round}")
+        if task.kind == "sum":
+            if not 0 <= task.piece < len(self._pieces) - 1:
+                raise ProtocolError(f"site '{self.name}' was given piece {task.piece} of a sum")
+            self._take(task, task.piece)
+            return self._sign("sum-taken", task, [])
         self._apply(task)
         return self._sign("finished", task, [])
 
     def _check_cohort(self, task: Task) -> None:
-        """Refuse any cohort but the roster; for joint steps, any that is too small.
+        """Refuse any cohort but the roster; for rounds, any that is too small or not part of it.
 
         Raises:
             ProtocolError: it is.
@@ -135,26 +148,21 @@ class Site:
         everyone, cohort = tuple(self._roster), tuple(task.cohort)
         if self._policy is not None:
             self._policy.check_cohort(len(cohort))
-        shared = self._plan.shared
-        if shared is not None and task.kind in ("update", "finish"):
+        if task.kind in ("update", "sum", "finish"):
             # In the order of the roster, so that a cohort has one spelling.
             is_part = cohort == tuple(name for name in everyone if name in cohort)
-            if is_part and self.name in cohort and len(cohort) >= shared.smallest_cohort:
+            if is_part and self.name in cohort and len(cohort) >= self._plan.smallest_cohort:
                 return
         elif cohort == everyone:
             return
         raise ProtocolError(
-            f"site '{self.name}' was asked to join a cohort that is not its roster"
-            + ("" if shared is None else f", or fewer than {shared.smallest_cohort} of it")
+            f"site '{self.name}' was asked to join a cohort that is not its roster, or fewer than "
+            f"{self._plan.smallest_cohort} of it"
         )
 
     def _update(self, task: Task) -> bytes:
         done = self._state.round if self._waiting_for is None else self._waiting_for
-        is_repeated = (
-            self._plan.shared is not None
-            and task.round == self._waiting_for
-            and task.attempt > self._attempt
-        )
+        is_repeated = task.round == self._waiting_for and task.attempt > self._attempt
         if task.round != done + 1 and not is_repeated:
             raise ProtocolError(
                 f"site '{self.name}' has trained round {done} and was asked for round {task.round}"
@@ -169,9 +177,26 @@ class Site:
         if self._waiting_for is not None and not is_repeated:
             self._apply(task)
         self._spend(task)
-        codes = self._work.codes(self._state.vector, task.round, len(task.cohort))
-        parts = self._protection.protect(codes, task.round, task.attempt, task.cohort)
-        self._waiting_for, self._attempt, self._cohort = task.round, task.attempt, task.cohort
+        self._codes = self._work.codes(self._state.vector, task.round, tuple(task.cohort))
+        self._waiting_for, self._attempt, self._cohort = (
+            task.round,
+            task.attempt,
+            tuple(task.cohort),
+        )
+        self._taken = 0
+        return self._piece(task)
+
+    def _piece(self, task: Task) -> bytes:
+        """One piece of the update of the attempt that this site is in."""
+        asked = (task.round, task.attempt, tuple(task.cohort))
+        if asked != (self._waiting_for, self._attempt, self._cohort) or self._codes is None:
+            raise ProtocolError(f"site '{self.name}' was asked for a piece of another update")
+        if not 0 <= task.piece < len(self._pieces):
+            raise ProtocolError(f"site '{self.name}' was asked for piece {task.piece}")
+        codes = self._codes[self._pieces[task.piece]]
+        parts = self._protection.protect(codes, task.round, task.attempt, self._cohort, task.piece)
+        if task.piece == len(self._pieces) - 1:
+            self._codes = None  # all was sent
         return self._sign("update", task, parts)
 
     def _spend(self, task: Task) -> None:
@@ -185,19 +210,50 @@ class Site:
             )
         self._journal.start(self.name, task.round, task.attempt)
 
+    def _take(self, task: Task, piece: int) -> None:
+        """Open a piece of the sum that this site waits for, in order."""
+        if piece != self._taken:
+            raise ProtocolError(
+                f"site '{self.name}' was given piece {piece} of a sum, expected {self._taken}"
+            )
+        at, task_round = self._pieces[piece], self._waiting_for
+        if task_round is None:
+            raise AssertionError("only a site that waits for a sum takes one")
+        if self._total is None:
+            self._total = self._protection.empty_sum(self._plan.values)
+        with self._no_second_try():
+            self._total[at] = self._protection.reveal(
+                list(task.parts),
+                at.stop - at.start,
+                task_round,
+                self._attempt,
+                self._cohort,
+                piece,
+            )
+        self._taken += 1
+
     def _apply(self, task: Task) -> None:
-        try:
-            total = self._protection.reveal(list(task.parts), self._plan.values)
-            step, divisors = self._work.incoming(total, len(self._cohort))
-        except (ProtocolError, ValueError, RuntimeError) as error:
-            # Answers to chosen ciphertexts would give away the key bit by bit, so there is one
-            # answer, in one wording, and no second try.
-            self._is_halted = True
-            raise ProtocolError(self._halted()) from error
-        self._state.apply(step, divisors)
-        self._waiting_for = None
+        self._take(task, len(self._pieces) - 1)
+        if self._total is None:
+            raise AssertionError("a sum was taken")
+        with self._no_second_try():
+            self._state.apply(self._work.incoming(self._total, self._cohort))
+        self._waiting_for, self._total, self._codes = None, None, None
         if self._on_applied is not None:
             self._on_applied(self._state)
+
+    @contextmanager
+    def _no_second_try(self) -> Iterator[None]:
+        """Stop for good if a sum cannot be opened.
+
+        Answers to chosen ciphertexts would give away the key bit by bit, so there is one answer, in
+        one wording, and no second try.
+        """
+        try:
+            yield
+        except (ProtocolError, ValueError, RuntimeError) as error:
+            self._is_halted = True
+            raise ProtocolError(self._halted()) from error
 
     def _halted(self) -> str:
         return (
@@ -214,6 +270,7 @@ class Site:
             run_id=self._run.run_id,
             round=task.round,
             attempt=task.attempt,
+            piece=task.piece,
             key_id=self._protection.key_id if key_id is None else key_id,
             config_hash=self._run.config_digest,
             ledger_head=self._ledger_head(),

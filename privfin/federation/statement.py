@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from privfin.config import RunConfig
+from privfin.config import Encryption, RunConfig
 from privfin.federation.assumptions import assumptions
+from privfin.federation.encryption_statement import encryption_statement
 from privfin.federation.guarantee import (
     against_an_observer,
     by_colluding_sites,
@@ -89,6 +90,7 @@ def privacy_statement(
     plan: TrainingPlan,
     rounds_started: Mapping[str, int],
     fine_tunings_started: Mapping[str, int] | None = None,
+    left: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The privacy statement of a run.
 
@@ -98,6 +100,8 @@ def privacy_statement(
         rounds_started: by site, rounds started in all attempts. Each counts in full, whether it
             was finished or not.
         fine_tunings_started: likewise for fine-tuning after the last round.
+        left: the sites that dropped out, each with the ``round`` and ``attempt`` that it was lost
+            in; the run went on without it.
     """
     tuned = fine_tunings_started or {}
     steps = {
@@ -107,11 +111,12 @@ def privacy_statement(
     }
     is_private = claim(config) == "dp"
     headline = population(config, plan, steps, is_private=is_private)
-    encrypted = config.crypto.encryption == "bfv"
     readable = narrow_segments(plan)
     shown = f"; single updates of {', '.join(readable)} can be read off the sum" if readable else ""
     observers = (
-        _observers(shown, encrypted) if plan.shared is None else _joint_observers(plan.shared)
+        _observers(shown, config.crypto.encryption)
+        if plan.shared is None
+        else _joint_observers(plan.shared)
     )
     return {
         "format": FORMAT,
@@ -123,6 +128,7 @@ def privacy_statement(
         "accountant": accountant_name(),
         "population": headline,
         "sites": [_site_statement(config, site, steps[site.name]) for site in plan.sites],
+        "sites_left": [dict(one) for one in left],
         **({"fine_tuning": _fine_tuning(plan)} if plan.fine_tune_steps else {}),
         "observers": {
             name: {
@@ -139,11 +145,7 @@ def privacy_statement(
             else {}
         ),
         "assumptions": assumptions(config),
-        "encryption": {
-            "scheme": "BFV, N 8192, 128-bit security, pairwise masks" if encrypted else "none",
-            "layout": config.crypto.layout if encrypted else None,
-            "value_bits": config.crypto.value_bits,
-        },
+        "encryption": encryption_statement(config.crypto),
         "aggregation": (
             _AGGREGATION[config.training.aggregation]
             if plan.shared is None
@@ -154,7 +156,7 @@ def privacy_statement(
                 "segment": s.name,
                 "parameters": s.stop - s.start,
                 "sites_training_it": s.trained_by,
-                "divisor": None if plan.carries_weights else s.divisor,
+                "divisor": None if plan.carries_weights else s.divisor(),
             }
             for s in plan.segments
         ],
@@ -209,21 +211,30 @@ def _joint_observers(shared: SharedPlan) -> dict[str, tuple[str, int]]:
     return found
 
 
-def _observers(shown: str, encrypted: bool) -> dict[str, tuple[str, None]]:
+def _observers(shown: str, encryption: Encryption) -> dict[str, tuple[str, None]]:
     """What each observer sees; ``shown`` names single updates that the sum does not hide.
 
     Every site adds the full noise to its own training, so that whatever an observer sees of it, the
     guarantee is the same.
     """
     return {
-        "outsider": ("sees the final model: at most the epsilon of each site", None),
+        "outsider": (
+            "sees the final model: at most the epsilon of each site"
+            + (
+                ". An outsider who also recorded ciphertexts might learn of the key from decrypted "
+                "sums, which must therefore not be shared (IND-CPA^D)"
+                if encryption == "ckks"
+                else ""
+            ),
+            None,
+        ),
         "another site": (
             f"sees the sum of every round{shown}: at most the epsilon of each site",
             None,
         ),
         "coordinator": (
             "sees ciphertexts, signatures, sizes and times; holds no key and no model"
-            if encrypted
+            if encryption != "none"
             else "can read every update, because encryption is off: at most the epsilon of each "
             "site",
             None,
@@ -231,8 +242,10 @@ def _observers(shown: str, encrypted: bool) -> dict[str, tuple[str, None]]:
         "coordinator with a site": (
             "can decrypt sums; pairwise masks hide single updates unless all other sites "
             f"take part too{shown}; at most the epsilon of each site in any case"
-            if encrypted
-            else "can read every update: at most the epsilon of each site",
+            if encryption == "bfv"
+            else "can read every update"
+            + (", because ckks has no masks" if encryption == "ckks" else "")
+            + ": at most the epsilon of each site",
             None,
         ),
     }

@@ -246,7 +246,7 @@ def _finish(
     if config.privacy.reproducible:  # what is repeated releases the same numbers again
         started = dict.fromkeys(plan.cohort, outcome.rounds)
         tuned = dict.fromkeys(tuned, 1)
-    statement = privacy_statement(config, plan, started, tuned)
+    statement = privacy_statement(config, plan, started, tuned, run.sites_left())
     statement["ledger"] = dict(UNCOUNTED) if gate is None else gate.block()
     write_json(run.path / "privacy.json", statement)
     if not is_done:

@@ -134,12 +134,15 @@ class Policy(Section):
             found.append("allow_without_ledger = false: the run would be counted by no ledger")
         if privacy.trust not in self.trust:
             found.append(f"trust = {', '.join(self.trust)}: the run has '{privacy.trust}'")
-        # Masks exist inside BFV only, and are always on there.
+        # Masks exist inside BFV only, and are always on there; CKKS sums are approximate, so that
+        # masks would not cancel.
         readable = config.crypto.encryption == "none"
         if self.encryption_required and readable:
             found.append("encryption_required = true: the run has crypto.encryption = 'none'")
         if self.masks_required and readable:
             found.append("masks_required = true: without encryption there are no masks")
+        if self.masks_required and config.crypto.encryption == "ckks":
+            found.append("masks_required = true: crypto.encryption = 'ckks' has no masks")
         other = [name for name in config.evaluation.metrics if name not in self.metrics]
         if other:
             allowed = ", ".join(self.metrics) or "none"

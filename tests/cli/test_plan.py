@@ -46,6 +46,26 @@ def test_shared_noise_is_planned_for_all_patients_together(privfin: Call) -> Non
     assert found["epsilon_of_a_person_at"]["1"] <= 4 < found["epsilon_of_a_person_at"]["2"]
 
 
+def test_precision_is_the_layout_and_leaves_out_what_it_has_no_room_for(privfin: Call) -> None:
+    """A third fewer bytes with one option: the bits of a value follow."""
+    words = ["plan", "--epsilon", "4", *SMALL, "--json"]
+    wide, narrow = (
+        json.loads(privfin(*words, "--precision", name).out) for name in ("2x20", "3x15")
+    )
+    assert narrow["bytes_a_site"] < wide["bytes_a_site"]
+    refused = privfin(*words, "--precision", "4x10")
+    assert refused.code == 2 and "crypto.layout" in refused.err
+
+
+def test_ckks_says_that_it_is_weaker(privfin: Call) -> None:
+    words = ["plan", "--epsilon", "4", *SMALL, "--set", "crypto.encryption=ckks"]
+    said = privfin(*words)
+    assert said.code == 0, said.err
+    assert "Weaker: ckks has no masks" in said.out
+    assert "must not be shared" in " ".join(said.out.split())
+    assert json.loads(privfin(*words, "--json").out)["encryption"]["weaker"]
+
+
 def test_the_tables_fit_and_the_plot_is_drawn(privfin: Call, folder: Path) -> None:
     said = privfin("plan", "--epsilon", "4", *SMALL, "--plot", "plan.svg")
     assert said.code == 0, said.err

@@ -7,10 +7,12 @@ import pickle
 
 import numpy as np
 import pytest
+import tenseal
 
-from privfin.crypto.bfv import BfvKey, BfvPublic, CiphertextSum, chunks_for, ciphertext_bytes
+from privfin.crypto.bfv import BfvKey, BfvPublic, ciphertext_bytes
 from privfin.crypto.bfv_format import CIPHERTEXT_BYTES, CIPHERTEXT_MODULUS
-from privfin.crypto.pack import LAYOUTS, MAX_SUMMANDS, POLY_DEGREE, Packing
+from privfin.crypto.ciphertext_sum import CiphertextSum, public_key_id
+from privfin.crypto.pack import LAYOUTS, MAX_SUMMANDS, POLY_DEGREE, Packing, chunks_for
 from privfin.crypto.secure_sum import protect
 from privfin.errors import ProtocolError
 
@@ -42,10 +44,33 @@ def test_round_trip_of_the_whole_range(packing: Packing, n: int) -> None:
 
 
 @LAYOUT
+def test_our_sum_is_the_native_one_bit_for_bit(packing: Packing) -> None:
+    """Coefficients modulo q added by numpy, against the library's own addition."""
+    key = KEYS[packing.name]
+    context = key.public()._context
+    sent = [key.public().encrypt(uniform(packing, 2 * POLY_DEGREE, seed)) for seed in range(5)]
+    running = CiphertextSum(packing, 2)
+    for blobs in sent:
+        running.add(blobs)
+    for at in range(2):
+        native = tenseal.bfv_vector_from(context, sent[0][at])
+        for blobs in sent[1:]:
+            native = native + tenseal.bfv_vector_from(context, blobs[at])
+        assert running.result()[at] == native.serialize()
+    assert public_key_id(key.public().to_bytes(), packing) == key.public().key_id
+
+
+def test_one_ciphertext_is_written_as_it_was_read() -> None:
+    running = CiphertextSum(PUBLIC.packing, 1)
+    running.add([BLOB])
+    assert running.result() == [BLOB]
+
+
+@LAYOUT
 def test_noise_margin(packing: Packing) -> None:
     """After the largest sum of fresh ciphertexts, at least 3 doublings still decrypt."""
     key = KEYS[packing.name]
-    running = CiphertextSum(key.public(), 1)
+    running = CiphertextSum(key.public().packing, 1)
     truth = np.zeros(POLY_DEGREE, dtype=np.int64)
     for term in range(MAX_SUMMANDS):
         slots = uniform(packing, POLY_DEGREE, term)
@@ -55,7 +80,7 @@ def test_noise_margin(packing: Packing) -> None:
         running.add(key.public().encrypt(truth))
     for _ in range(4):
         assert np.array_equal(key.decrypt(running.result(), POLY_DEGREE), truth)
-        doubled = CiphertextSum(key.public(), 1)
+        doubled = CiphertextSum(key.public().packing, 1)
         doubled.add(running.result())
         doubled.add(running.result())
         running, truth = doubled, truth * 2 % packing.modulus
@@ -69,6 +94,7 @@ def test_planned_bytes_are_the_real_ones(packing: Packing, n: int) -> None:
         packing,
         np.zeros(packing.masked_slots(n), dtype=np.int64),
         KEYS[packing.name].public(),
+        np.zeros(chunks_for(packing.masked_slots(n)), dtype=np.int64),
     )
     assert sum(map(len, blobs)) == ciphertext_bytes(n, packing)
 
@@ -189,7 +215,7 @@ def hostile() -> dict[str, list[bytes]]:
 
 @pytest.mark.parametrize("name", hostile())
 def test_hostile_ciphertexts_are_refused_and_leave_the_sum_alone(name: str) -> None:
-    running = CiphertextSum(PUBLIC, 1)
+    running = CiphertextSum(PUBLIC.packing, 1)
     running.add([BLOB])
     before = running.result()
     with pytest.raises(ProtocolError):
@@ -201,7 +227,7 @@ def test_hostile_ciphertexts_are_refused_and_leave_the_sum_alone(name: str) -> N
 
 def test_structure_cannot_be_flipped() -> None:
     """Every bit in front of the coefficients, and of the second block's header."""
-    running = CiphertextSum(PUBLIC, 1)
+    running = CiphertextSum(PUBLIC.packing, 1)
     tail = len(BLOB) - 100
     for at in [*range(FIRST_COEFFICIENT), *range(tail, tail + 3)]:
         for bit in range(8):
@@ -226,6 +252,6 @@ def test_flipped_coefficients_never_crash() -> None:
 
 def test_sum_refuses_nothing_and_no_chunks() -> None:
     with pytest.raises(ProtocolError, match="no encrypted update"):
-        CiphertextSum(PUBLIC, 1).result()
+        CiphertextSum(PUBLIC.packing, 1).result()
     with pytest.raises(ProtocolError, match="at least one"):
-        CiphertextSum(PUBLIC, 0)
+        CiphertextSum(PUBLIC.packing, 0)

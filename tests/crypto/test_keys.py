@@ -59,6 +59,9 @@ def test_roster_is_canonical() -> None:
     assert list(one) == ["anna", "bert"] and one["anna"] == ANNA.public()
     assert Roster.from_bytes(one.to_bytes()) == one
     assert one.digest != Roster([ANNA.public(), CARL.public()]).digest
+    third = Roster([ANNA.public(), BERT.public()], version=3)
+    assert third.digest != one.digest and third != Roster(third.values(), version=4)
+    assert Roster.from_bytes(third.to_bytes()).version == 3
     for secret in (ANNA.secret_bytes()[5:37], ANNA.secret_bytes()[37:]):
         assert secret.hex() not in one.to_bytes().decode() + repr(one)
 
@@ -83,12 +86,18 @@ def test_roster_refuses_doubles_and_nobody() -> None:
         b"{}",
         b"[" * 5000,
         b'{"a":1}',
-        canonical_json({"a": {"ed25519": "00", "x25519": "zz"}}),
-        canonical_json({"a": {"ed25519": 1, "x25519": 2}}),
-        canonical_json({"a": {"ed25519": "AA" * 32, "x25519": "bb" * 32}}),
-        canonical_json({"a": {"ed25519": "aa" * 31, "x25519": "bb" * 32}}),
-        canonical_json({"a": {"ed25519": "aa" * 32, "x25519": "bb" * 32, "z": ""}}),
+        canonical_json({"sites": {"a": {"ed25519": "00", "x25519": "zz"}}, "version": 0}),
+        canonical_json({"sites": {"a": {"ed25519": 1, "x25519": 2}}, "version": 0}),
+        canonical_json({"sites": {"a": {"ed25519": "AA" * 32, "x25519": "bb" * 32}}, "version": 0}),
+        canonical_json({"sites": {"a": {"ed25519": "aa" * 31, "x25519": "bb" * 32}}, "version": 0}),
+        canonical_json(
+            {"sites": {"a": {"ed25519": "aa" * 32, "x25519": "bb" * 32, "z": ""}}, "version": 0}
+        ),
+        canonical_json({"sites": {"a": {"ed25519": "aa" * 32, "x25519": "bb" * 32}}}),
         Roster([ANNA.public()]).to_bytes() + b" ",
+        Roster([ANNA.public()]).to_bytes().replace(b":0}", b":-1}"),
+        Roster([ANNA.public()]).to_bytes().replace(b":0}", b":0.0}"),
+        Roster([ANNA.public()]).to_bytes().replace(b":0}", b":false}"),
     ],
 )
 def test_roster_refuses_other_bytes(data: bytes) -> None:

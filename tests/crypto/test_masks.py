@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from scipy import stats
 
 from privfin.crypto.keys import Roster, SiteIdentity
@@ -83,6 +84,18 @@ def test_rejection_is_uniform_where_it_matters() -> None:
 def test_stream_does_not_depend_on_length() -> None:
     long = uniform_stream(b"k" * 32, 97, 5000)
     assert np.array_equal(uniform_stream(b"k" * 32, 97, 1234), long[:1234])
+
+
+@pytest.mark.parametrize("modulus", [2, 97, LAYOUTS["3x15"].modulus, 2**61 + 1])
+def test_blocks_are_the_plain_definition(modulus: int) -> None:
+    """AES-256-CTR words one by one, cut to the modulus' bits, those too large left out."""
+    key, length = b"q" * 32, 40_000
+    words = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor().update(bytes(10**6))
+    low = (1 << modulus.bit_length()) - 1
+    plain = [int(word) & low for word in np.frombuffer(words, dtype="<u8")]
+    wanted = [word for word in plain if word < modulus][:length]
+    assert len(wanted) == length
+    assert uniform_stream(key, modulus, length).tolist() == wanted
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,12 @@ class Federation:
                 on_applied=lambda state, kept=self.applied[name]: kept.append(state.vector.copy()),
             )
         self.transport = RecordingTransport(self.sites)
-        sizes = SumPlan(config.crypto.encryption, config.crypto.layout, self.plan.values)
+        sizes = SumPlan(
+            config.crypto.encryption,
+            config.crypto.layout,
+            self.plan.values,
+            self.plan.smallest_cohort,
+        )
         self.coordinator = Coordinator(self.run, self.roster, self.transport, sizes)
 
     @property

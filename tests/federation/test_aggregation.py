@@ -50,8 +50,8 @@ def averaged(config: RunConfig, plan: TrainingPlan, sent: dict[str, np.ndarray])
     stream = RandomStream.reproducible(1, "rounding")
     codes = sum(quantizer.encode(v, stream).astype(np.int64) for v in sent.values())
     summed = quantizer.decode_sum(codes, len(sent))
-    total, divisors = Aggregation(config, plan, "a").incoming(summed)
-    return total / divisors
+    divisors = Aggregation(config, plan, "a").divisors(summed[plan.parameters :], plan.cohort)
+    return summed[: plan.parameters] / plan.spread(divisors)
 
 
 def reference(
@@ -77,7 +77,9 @@ def test_by_size_is_the_mean_weighted_by_declared_patients(tiny, kind):
     plan = make_plan(config, SITES)
     changes = changes_of(config, plan)
     start = np.zeros(plan.parameters, dtype=np.float32)
-    sent = {n: Aggregation(config, plan, n).outgoing(start, c) for n, c in changes.items()}
+    sent = {
+        n: Aggregation(config, plan, n).outgoing(start, c, plan.cohort) for n, c in changes.items()
+    }
     assert {v.shape for v in sent.values()} == {(plan.values,)} == {(plan.parameters,)}
     weights = {s.name: float(s.patients) for s in SITES}
     wanted = reference(config, plan, changes, weights)
@@ -103,7 +105,10 @@ def test_by_uncertainty_is_the_mean_weighted_by_certainty_and_size(tiny):
         change[scalar] = 0
     learned = {"a": 0.1, "b": 0.4, "c": 0.02, "d": 1.0}
     starts = with_uncertainties(plan, learned)
-    sent = {n: Aggregation(config, plan, n).outgoing(starts[n], c) for n, c in changes.items()}
+    sent = {
+        n: Aggregation(config, plan, n).outgoing(starts[n], c, plan.cohort)
+        for n, c in changes.items()
+    }
     assert {v.shape for v in sent.values()} == {(plan.parameters + len(plan.segments),)}
     weights = {
         s.name: max(MIN_WEIGHT, 0.4 * s.patients / 200 + 0.6 * np.exp(-learned[s.name] / 0.2))
@@ -121,7 +126,7 @@ def test_the_scalar_is_read_after_the_sites_own_steps(tiny):
     change = np.zeros(plan.parameters, dtype=np.float32)
     change[place] = -0.5
     start = with_uncertainties(plan, {"a": 0.5})["a"]
-    sent = Aggregation(config, plan, "a").outgoing(start, change)
+    sent = Aggregation(config, plan, "a").outgoing(start, change, plan.cohort)
     weight = 0.4 * 100 / 200 + 0.6 * site_certainty(0.0, 0.2)
     assert sent[place] == pytest.approx(-0.5 * weight)
 
@@ -142,7 +147,7 @@ def test_no_claim_makes_a_site_count_more_than_the_largest_weight(uncertainty, t
     )
     plan = make_plan(config, SITES)
     liar = with_uncertainties(plan, {"c": uncertainty})["c"]
-    sent = Aggregation(config, plan, "c").outgoing(liar, np.zeros_like(liar))
+    sent = Aggregation(config, plan, "c").outgoing(liar, np.zeros_like(liar), plan.cohort)
     tail = sent[plan.parameters :] / config.crypto.update_bound
     mine = [counts(s.name, ("image", "text"), "pfin") for s in plan.segments]
     assert np.all((tail >= MIN_WEIGHT - 1e-6) & (tail <= 1 + 1e-6) | ~np.array(mine))
@@ -169,12 +174,9 @@ def test_negative_weights_do_not_blow_up_what_honest_sites_sent(tiny, lie):
     for site in SITES:
         mine = np.array([counts(s.name, site.modalities, "pfin") for s in plan.segments])
         tail += mine * bound * honest.get(site.name, lie)
-    _, divisors = Aggregation(config, plan, "a").incoming(
-        np.concatenate([np.zeros(plan.parameters), tail])
-    )
-    for part in plan.segments:
-        least = MIN_WEIGHT * part.trained_by
-        assert (divisors[part.start : part.stop] >= least - 1e-6).all(), part.name
+    divisors = Aggregation(config, plan, "a").divisors(tail, plan.cohort)
+    for part, divisor in zip(plan.segments, divisors, strict=True):
+        assert divisor >= MIN_WEIGHT * part.trained_by - 1e-6, part.name
 
 
 def test_a_segment_that_nobody_trains_is_divided_by_one(tiny):
@@ -183,10 +185,10 @@ def test_a_segment_that_nobody_trains_is_divided_by_one(tiny):
         config = tiny(**options)
         lonely = (SITES[0], SITES[1])
         plan = make_plan(config, lonely)
-        summed = np.zeros(plan.values)
-        _, divisors = Aggregation(config, plan, "a").incoming(summed)
-        place = segment(plan, "imputer.image_to_text")
-        assert (divisors[place.start : place.stop] == 1).all()
+        tail = np.zeros(plan.values - plan.parameters)
+        divisors = Aggregation(config, plan, "a").divisors(tail, plan.cohort)
+        at = plan.segments.index(segment(plan, "imputer.image_to_text"))
+        assert divisors[at] == 1
 
 
 def test_uncertainty_needs_an_imputer_that_states_one():

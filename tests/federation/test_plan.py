@@ -180,7 +180,7 @@ def test_sites_that_declare_nothing_cannot_be_planned_without_data(tiny: Make) -
 @pytest.mark.parametrize(("imputer", "image_divisor"), [("fin", 2), ("zero", 3), ("zero-fair", 2)])
 def test_divisors_are_public_numbers_of_sites(tiny: Make, imputer: str, image_divisor: int) -> None:
     plan = make_plan(tiny(model__imputer=imputer), declared_sites(tiny()))
-    by_name = {s.name: s.divisor for s in plan.segments}
+    by_name = {s.name: s.divisor() for s in plan.segments}
     assert by_name["encoder.image"] == image_divisor
     assert plan.divisors().shape == (plan.parameters,)
     assert plan.bytes_up == plan.bytes_down

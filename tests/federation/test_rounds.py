@@ -10,9 +10,10 @@ import pytest
 from scipy.stats import chisquare
 
 from privfin.config import RunConfig
+from privfin.crypto import ckks
 from privfin.crypto.masks import MaskBook, MaskContext
 from privfin.crypto.quantize import Quantizer
-from privfin.crypto.secure_sum import reveal
+from privfin.errors import ProtocolError
 from privfin.federation.local import train_locally
 from privfin.federation.plan import make_plan
 from privfin.federation.training_run import start_run
@@ -49,6 +50,58 @@ def test_encrypted_and_plain_rounds_end_in_the_same_bits(
     assert moved.mean() > 0.5
 
 
+def test_ckks_rounds_end_in_the_same_model_everywhere_without_rounding(
+    federation: Federations,
+) -> None:
+    """Sites agree to the bit, and on the exact average of real numbers but for 1e-6."""
+    one = federation(crypto__encryption="ckks").train()
+    kept = {tuple(v.tobytes() for v in applied) for applied in one.applied.values()}
+    assert len(kept) == 1
+    bound = one.config.crypto.update_bound
+    total = np.zeros(one.plan.parameters)
+    for site in one.cohort:
+        mask = one.plan.trained_mask(one.plan.site(site).modalities, one.config.model.imputer)
+        total += np.where(mask, np.clip(one.changes[site][1], -bound, bound), 0)
+    wanted = _initial(one) + total / one.plan.divisors()
+    assert np.abs(one.applied["site-01"][0] - wanted).max() < 1e-6
+    update = one.update_of("site-01", 1).reply
+    assert len(update) < one.plan.bytes_up + 4096
+
+
+def test_a_key_holder_reads_single_ckks_updates_and_a_site_refuses_to_apply_one(
+    federation: Federations,
+) -> None:
+    """What the statement says of ckks; and the coordinator cannot make a site open one update."""
+    one = federation(crypto__encryption="ckks").agree()
+    replies = {site: one.sites[site].handle(one.task("update", 1)) for site in one.cohort}
+    blobs = _parts(one, replies["site-02"], "site-02")
+    key = one.sites["site-01"]._protection._key
+    found = key.decrypt(blobs)[:, : ckks.DATA_SLOTS].reshape(-1)[: one.plan.values]
+    have = one.plan.site("site-02").modalities
+    sent = np.where(one.plan.trained_mask(have, "fin"), one.changes["site-02"][1], 0)
+    assert np.abs(found - sent).max() < 1e-6
+    with pytest.raises(ProtocolError, match="stopped for good"):
+        one.sites["site-01"].handle(one.task("update", 2, *blobs))
+
+
+def test_a_ckks_sum_of_another_round_stops_a_site(federation: Federations) -> None:
+    """It has the right number of updates; its tags say that it is the sum of the round before."""
+    one = federation(crypto__encryption="ckks").agree()
+    old = _ckks_sum(one, 1)
+    site = one.sites["site-01"]
+    site.handle(one.task("update", 2, *old))
+    with pytest.raises(ProtocolError, match="stopped for good"):
+        site.handle(one.task("finish", 2, *old))
+
+
+def _ckks_sum(one: Any, number: int) -> list[bytes]:
+    total = ckks.CkksSum(ckks.chunks_for(one.plan.values))
+    for site in one.cohort:
+        reply = one.sites[site].handle(one.task("update", number))
+        total.add(_parts(one, reply, site))
+    return total.result()
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_sum_is_the_integer_sum_of_what_the_sites_encoded(
     federation: Federations, layout: str
@@ -58,8 +111,8 @@ def test_the_sum_is_the_integer_sum_of_what_the_sites_encoded(
     wanted = sum(one.codes(site, 1).astype(np.int64) for site in one.cohort)
     relayed = list(one.update_of("site-01", 2).task.parts)
     for site in one.cohort:
-        key = one.sites[site]._protection._key
-        total = reveal(relayed, key, one.plan.parameters, one.packing)
+        protection = one.sites[site]._protection
+        total = protection.reveal(relayed, one.plan.parameters, 1, 1, one.cohort)
         assert np.array_equal(total.astype(np.int64), wanted)
     # The model moves by the decoded sum over the public number of sites that train a segment.
     mean = (
@@ -105,19 +158,47 @@ def test_flower_changes_nothing(
         assert outcome.vector.tobytes() == direct.states["site-02"].final().tobytes()
 
 
+def test_the_real_program_trains_with_ckks(
+    tiny: Callable[..., RunConfig], prepared: Any, tmp_path: Any
+) -> None:
+    """Through Flower, next to the plain sum, which differs by its rounding only."""
+    vectors = []
+    for encryption in ("ckks", "none"):
+        config = tiny(
+            privacy__reproducible=True,
+            crypto__encryption=encryption,
+            crypto__value_bits=18,
+            training__rounds=1,
+        )
+        data = prepared(config)
+        plan = make_plan(config, data.declarations)
+        run = start_run(tmp_path / encryption, config, plan, data)
+        outcome = train_locally(config, plan, data, run)
+        assert outcome.is_complete
+        vectors.append(outcome.vector)
+    step = Quantizer(config.crypto.update_bound, 18).step
+    assert np.abs(vectors[0] - vectors[1]).max() <= 1.01 * len(plan.sites) * step
+    assert not np.array_equal(vectors[0], vectors[1])
+
+
 # --- masks ----------------------------------------------------------------------------------
+
+
+def _parts(one: Any, reply: bytes, site: str) -> list[bytes]:
+    """The ciphertexts of one site's update in round 1."""
+    from privfin.crypto.envelope import ExpectedHeader, open_envelope
+
+    key_id = one.sites[site]._protection.key_id
+    expected = ExpectedHeader(
+        "update", one.run.run_id, 1, 1, (site,), key_id, one.run.config_digest
+    )
+    return list(open_envelope(reply, one.roster, expected).parts)
 
 
 def _slots_of_one_site(one: Any, site: str) -> Any:
     """Decrypt one site's ciphertexts from the transcript, as a coordinator with a key could."""
-    from privfin.crypto.envelope import ExpectedHeader, open_envelope
-
-    exchange = one.update_of(site, 1)
     key = one.sites["site-03"]._protection._key
-    expected = ExpectedHeader(
-        "update", one.run.run_id, 1, 1, (site,), key.public().key_id, one.run.config_digest
-    )
-    blobs = list(open_envelope(exchange.reply, one.roster, expected).parts)
+    blobs = _parts(one, one.update_of(site, 1).reply, site)
     return key.decrypt(blobs, one.packing.masked_slots(one.plan.parameters))
 
 

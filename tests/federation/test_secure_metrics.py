@@ -80,7 +80,7 @@ class Exchange:
         }
         self.log: list[tuple[str, Task, bytes]] = []
         self.tamper: Callable[[str, Task], Task] = lambda site, task: task
-        sizes = SumPlan("bfv", config.crypto.layout, plan.values)
+        sizes = SumPlan("bfv", config.crypto.layout, plan.values, plan.sites)
         self.coordinator = Coordinator(self.run, self.roster, self, sizes)
 
     def exchange(self, tasks: Mapping[str, Task]) -> dict[str, bytes]:

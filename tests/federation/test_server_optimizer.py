@@ -34,7 +34,7 @@ def after(config: ServerConfig, *averages: float, start: float = 0.0) -> float:
     optimizer = ServerOptimizer(config, 1)
     vector = np.array([start], dtype=np.float32)
     for value in averages:
-        vector = optimizer.apply(vector, np.array([value]))
+        vector = optimizer.apply(vector, np.array([value]), slice(0, 1))
     return float(vector[0])
 
 
@@ -45,7 +45,8 @@ def test_an_average_is_added_as_it_is() -> None:
     summed = 1e3 * rng.standard_normal(500)
     divisors = rng.integers(1, 9, 500).astype(np.float32)
     state = GlobalModel.start(vector, 0)
-    state.apply(summed, divisors)
+    average = summed / divisors
+    state.apply((at, average[at]) for at in (slice(0, 200), slice(200, 500)))
     wanted = (vector + (summed / divisors).astype(np.float32)).astype(np.float32)
     assert state.vector.tobytes() == wanted.tobytes()
     assert after(server("average", learning_rate=0.5), 2.0, -4.0, start=1.0) == 0.0
@@ -90,7 +91,7 @@ def test_momentum_is_that_of_torch_on_the_negative_average(
     theirs = torch.optim.SGD([p], lr=0.3, momentum=beta)
     for _ in range(rounds):
         average = rng.standard_normal(6)
-        vector = ours.apply(vector, average)
+        vector = ours.apply(vector, average, slice(0, 6))
         p.grad = torch.from_numpy(-average)
         theirs.step()
     assert np.allclose(vector, p.detach().numpy(), atol=1e-5)
@@ -121,7 +122,7 @@ def test_adam_is_that_of_torch_once_its_bias_correction_is_undone(
     }
     for t in range(1, rounds + 1):
         average = rng.standard_normal(6)
-        vector = ours.apply(vector, average)
+        vector = ours.apply(vector, average, slice(0, 6))
         root = math.sqrt(1 - beta2**t)
         theirs.param_groups[0].update(lr=rate * (1 - beta1**t) / root, eps=floor / root)
         p.grad = torch.from_numpy(-average)
@@ -142,7 +143,7 @@ def test_the_second_moment_never_goes_below_zero(
     optimizer = ServerOptimizer(server(kind, second_moment=beta2), 1)
     vector = np.zeros(1, dtype=np.float32)
     for value in averages:
-        vector = optimizer.apply(vector, np.array([value]))
+        vector = optimizer.apply(vector, np.array([value]), slice(0, 1))
         assert optimizer.second_moment[0] >= 0
         assert np.isfinite(vector).all()
 

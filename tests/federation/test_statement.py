@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from privfin.config import load_config
+from privfin.crypto.ckks import ciphertext_bytes
 from privfin.data.partition import refuse_shared
-from privfin.errors import ConfigError, DataError
+from privfin.errors import ConfigError, DataError, PlanError
 from privfin.federation.plan import TrainingPlan, declared_sites, make_plan
 from privfin.federation.statement import narrow_segments, privacy_statement
 from privfin.federation.training_run import check_same_plan, plan_figures
@@ -200,3 +201,39 @@ def test_a_person_at_several_sites_costs_more_with_shared_noise() -> None:
         assert whole["epsilon"] == whole[f"epsilon_at_{'one' if declared else 'every'}_site"]
         found.append(whole["epsilon"])
     assert found[0] <= config.privacy.epsilon < found[1]
+
+
+def test_ckks_says_what_it_gives_up() -> None:
+    config, plan = planned(crypto__encryption="ckks")
+    found = privacy_statement(config, plan, {})
+    assert (
+        found["encryption"]["scheme"].startswith("CKKS") and found["encryption"]["layout"] is None
+    )
+    assert "must not be shared" in found["encryption"]["weaker"]
+    assert "can read every update" in found["observers"]["coordinator with a site"]["sees"]
+    assert "IND-CPA^D" in found["observers"]["outsider"]["sees"]
+    assert "holds no key" in found["observers"]["coordinator"]["sees"]
+    masked = privacy_statement(*planned(), {})
+    assert masked["encryption"]["weaker"] is None
+    assert masked["encryption"]["log2_decryption_failure_below"] == -40
+    assert "masks hide" in masked["observers"]["coordinator with a site"]["sees"]
+    assert "IND-CPA^D" not in str(masked["observers"])
+
+
+def test_ckks_is_refused_where_single_contributions_must_stay_secret() -> None:
+    for reproducible in (False, True):
+        with pytest.raises(ConfigError, match="'ckks', whose single contributions"):
+            planned(
+                crypto__encryption="ckks",
+                privacy__trust="shared",
+                privacy__reproducible=reproducible,
+            )
+
+
+def test_a_ckks_plan_that_could_wrap_is_refused() -> None:
+    with pytest.raises(PlanError, match="update_bound of at most"):
+        planned(crypto__encryption="ckks", crypto__update_bound=300.0)
+    with pytest.raises(PlanError, match="hides nothing"):
+        planned(crypto__encryption="ckks", federation__sites=1, federation__modalities="0:0:1")
+    _, plan = planned(crypto__encryption="ckks", crypto__update_bound=200.0)
+    assert plan.bytes_up == ciphertext_bytes(plan.parameters)

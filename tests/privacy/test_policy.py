@@ -53,6 +53,7 @@ def test_the_limits_themselves_are_allowed(check: Callable[..., None]) -> None:
         ({"trust": ["shared"]}, {}, "trust = shared", "'local'"),
         ({"masks_required": False}, {"crypto__encryption": "none"}, "encryption_required", "none"),
         ({"encryption_required": False}, {"crypto__encryption": "none"}, "masks_required", "no m"),
+        ({}, {"crypto__encryption": "ckks"}, "masks_required", "ckks"),
         ({"metrics": ["loss", "auroc"]}, {}, "metrics = loss, auroc", "brier"),
         ({"metrics": []}, {"evaluation__metrics": ["loss"]}, "metrics = none", "loss"),
         ({"configurations": ["0" * 64]}, {}, "configurations", "is not listed"),
@@ -83,6 +84,7 @@ def test_rules_that_allow_let_pass(
     check({"allow_not_private": True}, privacy__reproducible=True)
     check({"allow_without_ledger": True}, with_ledger=False)
     check({"encryption_required": False, "masks_required": False}, crypto__encryption="none")
+    check({"masks_required": False}, crypto__encryption="ckks")
     check({"smallest_cohort": 2}, sites=2)
     check({"configurations": [tiny().digest()]})
 
