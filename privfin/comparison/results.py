@@ -135,6 +135,11 @@ def compare_runs(
         known = ", ".join(METRICS)
         raise UserInputError(f"--metric '{metric}' is not one of {known}{nearest(metric, METRICS)}")
     every = tuple(dict.fromkeys(name for run in runs for name in run.cells))
+    if not every:
+        raise UserInputError(
+            "none of these runs has a figure: too few sites had patients for a secure metric to be "
+            "opened (see 'federated' in metrics.json)"
+        )
     if cell is not None and cell not in every:
         shown = ", ".join(f"'{name}'" for name in every)
         raise UserInputError(f"no run has a cell '{cell}': there are {shown}{nearest(cell, every)}")

@@ -19,8 +19,8 @@ from privfin.errors import DataError
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-#: Bins for ranking. A bin is 0.016 wide in the logit at p = 0.5 and four times that in the tails.
-RANKING_BINS = 1024
+#: Bins for ranking. A bin is 0.004 wide in the logit at p = 0.5 and four times that in the tails.
+RANKING_BINS = 4096
 #: Bits after the point of the fixed-point sums.
 FRACTION_BITS = 16
 #: Largest loss of a record that is added up, in nats; more is counted as beyond it.

@@ -272,3 +272,25 @@ def test_predict_refuses_a_modality_the_run_does_not_have(
     )
     assert privfin("train", "--no-ledger", "text.toml", "--out", "run").code == 0
     assert "without a modality of kind 'image'" in refused("predict", "run", "--image", picture)
+
+
+def test_secure_metrics_are_shown_with_bounds_and_reasons(
+    privfin: Call, folder: Path, tiny_options: Options
+) -> None:
+    options = tiny_options(
+        federation__sites=4,
+        federation__modalities="2:0:2",
+        evaluation__secure="true",
+        training__rounds=1,
+    )
+    said = privfin("train", *options, "--out", "run")
+    assert said.code == 0, said.err
+    assert "read as an encrypted sum" in said.out
+    assert "±" in said.out
+    flat = " ".join(said.out.split())
+    assert "Not opened: both (fewer than 3 sites have any record)" in flat
+    assert re.search(r"Not opened: image only: .+ \(fewer than 3 sites have positive", flat)
+    as_json = privfin("train", *options, "--out", "other", "--json")
+    content = json.loads(as_json.out)
+    assert content["federated"]["not_opened"].keys() == {"both", "text only"}
+    assert content["groups"] == {}

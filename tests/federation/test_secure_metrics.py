@@ -38,6 +38,7 @@ from privfin.federation.training_run import complete_run, start_run
 from privfin.models.multimodal import MultimodalModel
 from privfin.models.segments import initial_model
 from privfin.privacy.policy import Policy
+from privfin.runs import load_run
 
 FOUR: dict[str, Any] = {
     "federation__sites": 4,
@@ -428,50 +429,6 @@ def test_two_sites_are_refused(measured: Callable[..., Any]) -> None:
         Exchange(config, replace(plan, sites=2), dict(list(sums.items())[:2]))
 
 
-# The layout
-
-
-@pytest.mark.parametrize("layout", ["2x20", "3x15"])
-@pytest.mark.parametrize(("sites", "patients"), [(3, 10), (4, 10**6), (16, 200), (64, 10**6)])
-def test_sums_are_exact_up_to_the_largest_numbers(
-    tiny: Callable[..., RunConfig], layout: str, sites: int, patients: int
-) -> None:
-    config = tiny(evaluation__secure=True, crypto__layout=layout, crypto__value_bits=8)
-    plan = plan_metrics(config, ("a", "b"), [patients] * sites)
-    packing = Packing.named(layout)
-    packing.check_headroom(sites, plan.digit_bits)
-    bins = plan.edges.size + 1
-    rng = np.random.default_rng(sites)
-    most = plan.largest_records
-    fixed = most * 32 * 2**16
-
-    def label(top: bool) -> LabelSums:
-        draw = (
-            (lambda high, n: np.full(n, high))
-            if top
-            else (lambda high, n: rng.integers(0, high, n, endpoint=True))
-        )
-        counts = [np.asarray(draw(most, bins), dtype=np.int64) for _ in range(2)]
-        sums = np.asarray(draw(fixed, 2 + plan.calibration_bins), dtype=np.int64)
-        return LabelSums(*counts, most, int(sums[0]), int(sums[1]), sums[2:])
-
-    for top in (True, False):
-        each = [
-            [CellSums(most, most, (label(top), label(top))) for _ in plan.cells]
-            for _ in range(sites)
-        ]
-        codes = [plan.encode(one) for one in each]
-        packed = sum(packing.pack(code) for code in codes)
-        assert int(np.max(packed)) < packing.modulus
-        total = plan.decode(packing.unpack(np.asarray(packed), plan.values))
-        for at, cell in enumerate(total):
-            assert cell.records == cell.patients == sites * most
-            for place, found in enumerate(cell.labels):
-                for name in vars(found):
-                    wanted = sum(getattr(one[at].labels[place], name) for one in each)
-                    assert np.array_equal(getattr(found, name), wanted), name
-
-
 def test_more_records_than_fit_are_refused_before_anything_is_sent(
     measured: Callable[..., Any],
 ) -> None:
@@ -479,20 +436,6 @@ def test_more_records_than_fit_are_refused_before_anything_is_sent(
     huge = [replace(empty(plan)[0], records=plan.largest_records + 1), *empty(plan)[1:]]
     with pytest.raises(PlanError, match="held-out records"):
         Exchange(config, plan, {**sums, "site-01": huge})
-
-
-@pytest.mark.parametrize("change", ["too many owners", "too large a digit", "another length"])
-def test_sums_that_sites_cannot_have_sent_are_refused(
-    measured: Callable[..., Any], change: str
-) -> None:
-    _, _, plan, _ = measured()
-    with pytest.raises(ProtocolError, match="not that of the cohort"):
-        if change == "too many owners":
-            plan.opening(np.full(plan.owner_values, plan.sites + 1, dtype=np.uint64))
-        elif change == "too large a digit":
-            plan.decode(np.full(plan.values, 2**20, dtype=np.uint64))
-        else:
-            plan.decode(np.zeros(plan.values + 1, dtype=np.uint64))
 
 
 # Who owns held-out patients
@@ -577,6 +520,32 @@ def test_a_run_writes_down_nothing_but_the_sums(
     for site in prepared(config).sites:
         assert site not in json.dumps(federated)
     assert "positives" in text
+
+
+def test_a_run_that_stopped_before_its_metrics_measures_when_it_is_resumed(
+    tiny: Callable[..., RunConfig], prepared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exchange starts again with new keys and the next attempt; training is not repeated."""
+    from privfin.federation import secure_metrics
+
+    config = tiny(**FOUR, training__rounds=1)
+    data = prepared(config)
+    run = start_run(tmp_path / "run", config, make_plan(config, data.declarations), data)
+    opened = secure_metrics.federated_metrics
+
+    def crash(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(secure_metrics, "federated_metrics", crash)
+    with pytest.raises(KeyboardInterrupt):
+        complete_run(run, config, data)
+    assert not run.is_finished
+    monkeypatch.setattr(secure_metrics, "federated_metrics", opened)
+    assert complete_run(load_run(run.path), config, data) is not None
+    events = load_run(run.path).events()
+    assert [e["attempt"] for e in events if e["event"] == "metrics-started"] == [1, 2]
+    assert sum(e["event"] == "site-round-started" for e in events) == 4
+    assert load_run(run.path).metrics["federated"]["cells"]
 
 
 @pytest.mark.parametrize("left_out", METRICS)
