@@ -219,6 +219,8 @@ def measure_securely(
 ) -> FederatedMetrics:
     """Let every site of a run in this process measure the global model, and add up their counts.
 
+    Sites that dropped out of training take no part.
+
     Args:
         config: the run's configuration, with ``evaluation.secure``.
         plan: the run's plan.
@@ -232,13 +234,15 @@ def measure_securely(
         PolicyError, PlanError: see :class:`MetricsSite`.
         SiteFailedError, ProtocolError: a site failed or a message was refused.
     """
-    layout = plan_metrics(config, plan.label_names, [site.patients for site in plan.sites])
+    left = {one["site"] for one in run.sites_left()}
+    there = [site for site in plan.sites if site.name not in left]
+    layout = plan_metrics(config, plan.label_names, [site.patients for site in there])
     if layout.sites < FEWEST_SITES:
         return too_few_sites(layout)
     model = initial_model(config, len(plan.label_names))
     model.use_public(data.public)
     assign(model, vector)
-    identities = {name: SiteIdentity.generate(name) for name in plan.cohort}
+    identities = {site.name: SiteIdentity.generate(site.name) for site in there}
     roster = Roster(identity.public() for identity in identities.values())
     identity = RunIdentity(run.run_id, config.digest())
     opened: list[FederatedMetrics] = []

@@ -52,7 +52,7 @@ class Coalition:
         """All slots of a message of site-02, with all that the coalition knows taken away."""
         own = self.sites["site-01"]
         slots = own._own_key().decrypt(parts, POLY_DEGREE)
-        context = own._context(number, 1, NAMES, 0)
+        context = own._context(number, 1, NAMES, 0, "update")
         # The stream that site-02 shares with the colluder, as if they were alone.
         modulus = self.packing.modulus
         known = mask_for(

@@ -268,7 +268,7 @@ def test_masks_are_for_metrics_alone(
     monkeypatch.setattr(masks.MaskBook, "take", spy)
     config, _, plan, sums = measured()
     Exchange(config, plan, sums).measure()
-    assert purposes == ["metric-owners"] * 4 + ["metrics"] * 4
+    assert purposes == ["metric-owners/0"] * 4 + ["metrics/0"] * 4
 
 
 def empty(plan: MetricPlan) -> list[CellSums]:
