@@ -15,7 +15,7 @@ from privfin.evaluation.cells import CellResult
 from privfin.evaluation.groups import Groups
 from privfin.federation.encryption_statement import CKKS_IS_WEAKER
 from privfin.federation.plan import SitePlan, TrainingPlan
-from privfin.federation.statement import claim, narrow_segments
+from privfin.federation.statement import claim, closed_segments, narrow_segments
 
 
 def warn_if_not_private(console: Console, config: RunConfig) -> None:
@@ -152,6 +152,13 @@ def print_plan(console: Console, config: RunConfig, plan: TrainingPlan) -> None:
         console.print(
             f"Note: one or two sites train {', '.join(narrow)}, so other sites can read single "
             "(noisy) updates of these parts off the sum; epsilon still holds",
+            highlight=False,
+        )
+    closed = closed_segments(plan)
+    if closed:
+        console.print(
+            f"Note: fewer than {plan.min_owners} sites (crypto.min_owners) train "
+            f"{', '.join(closed)}, so these parts are not summed and stay untrained",
             highlight=False,
         )
 

@@ -82,7 +82,16 @@ def narrow_segments(plan: TrainingPlan) -> list[str]:
     """
     if plan.shared is not None:
         return []
-    return [s.name for s in plan.segments if 0 < s.trained_by < FEWEST_TRAINERS]
+    return [
+        s.name
+        for s in plan.segments
+        if 0 < s.trained_by < FEWEST_TRAINERS and plan.is_open(s, plan.cohort)
+    ]
+
+
+def closed_segments(plan: TrainingPlan) -> list[str]:
+    """Segments that some sites train, but too few to be summed: they stay as they began."""
+    return [s.name for s in plan.segments if s.trained_by and not plan.is_open(s, plan.cohort)]
 
 
 def privacy_statement(
@@ -156,6 +165,7 @@ def privacy_statement(
                 "segment": s.name,
                 "parameters": s.stop - s.start,
                 "sites_training_it": s.trained_by,
+                "is_summed": plan.is_open(s, plan.cohort),
                 "divisor": None if plan.carries_weights else s.divisor(),
             }
             for s in plan.segments

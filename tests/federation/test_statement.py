@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from safetensors import safe_open
 
+from privfin.cli.summary import print_plan
 from privfin.config import load_config
 from privfin.crypto.ckks import ciphertext_bytes
 from privfin.data.partition import refuse_shared
 from privfin.errors import ConfigError, DataError, PlanError
 from privfin.federation.plan import TrainingPlan, declared_sites, make_plan
-from privfin.federation.statement import narrow_segments, privacy_statement
+from privfin.federation.statement import closed_segments, narrow_segments, privacy_statement
 from privfin.federation.training_run import check_same_plan, plan_figures
 from privfin.files import jsonable
 from privfin.models.segments import initial_model
@@ -237,3 +239,16 @@ def test_a_ckks_plan_that_could_wrap_is_refused() -> None:
         planned(crypto__encryption="ckks", federation__sites=1, federation__modalities="0:0:1")
     _, plan = planned(crypto__encryption="ckks", crypto__update_bound=200.0)
     assert plan.bytes_up == ciphertext_bytes(plan.parameters)
+
+
+def test_parts_that_are_not_summed_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    config, plan = planned(crypto__min_owners=3)
+    closed = ["imputer.image_to_text", "imputer.text_to_image"]
+    assert sorted(closed_segments(plan)) == closed
+    assert narrow_segments(plan) == []
+    segments = {s["segment"]: s for s in privacy_statement(config, plan, {})["segments"]}
+    assert [name for name, s in segments.items() if not s["is_summed"]] == closed
+    print_plan(Console(width=80), config, plan)
+    assert "train imputer.image_to_text" in capsys.readouterr().out.replace("\n", " ")
+    _, plan = planned()
+    assert closed_segments(plan) == []
