@@ -257,17 +257,8 @@ def _with_bounds(figure: dict[str, float | None]) -> str:
     return f"{value:.3f} ±{max(high - value, value - low):.3f}"
 
 
-def print_result(
-    console: Console,
-    config: RunConfig,
-    plan: TrainingPlan,
-    cells: dict[str, CellResult],
-    privacy: dict[str, Any],
-    traffic: tuple[int, int],
-    path: str,
-    groups: Groups | None = None,
-) -> None:
-    """The result: metrics per cell, what was spent, what was sent, where it is, what comes next."""
+def _print_cells(console: Console, config: RunConfig, cells: dict[str, CellResult]) -> None:
+    """The metrics of every availability cell with their intervals."""
     percent = f"{100 * config.evaluation.confidence:g} %"
     table = Table(
         title="Held-out patients: macro AUROC, AUPRC and calibration error (ECE)",
@@ -288,6 +279,21 @@ def print_result(
             _number(cell.macro_ece),
         )
     console.print(table)
+
+
+def print_result(
+    console: Console,
+    config: RunConfig,
+    plan: TrainingPlan,
+    cells: dict[str, CellResult],
+    privacy: dict[str, Any],
+    traffic: tuple[int, int],
+    path: str,
+    groups: Groups | None = None,
+) -> None:
+    """The result: metrics per cell, what was spent, what was sent, where it is, what comes next."""
+    if not config.evaluation.secure:  # what the sites measured together was printed with bounds
+        _print_cells(console, config, cells)
     _print_missingness(console, config)
     if groups:
         print_groups(console, tuple(cells), groups)
