@@ -31,6 +31,7 @@ NAMES: dict[SchemeName, str] = {
     "ckks": "ckks",
     "2x20": "bfv 2x20",
     "3x15": "bfv 3x15",
+    "2x28": "bfv 2x28",
 }
 
 
@@ -106,7 +107,7 @@ def _print_goals(measured: dict[int, list[Cost]]) -> None:
     for values, costs in measured.items():
         by_name = {cost.scheme: cost for cost in costs}
         other = by_name["nvflare"]
-        for name in ("ckks", "2x20", "3x15"):
+        for name in ("ckks", "2x20", "3x15", "2x28"):
             own = by_name[name]
             mask = own.seconds["mask"]
             added = f"{100 * mask / (own.round_seconds - mask):.1f} %" if name != "ckks" else "-"

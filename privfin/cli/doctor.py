@@ -39,6 +39,7 @@ app = typer.Typer(
 _NAMES = {
     "2x20": "bfv 2x20",
     "3x15": "bfv 3x15",
+    "2x28": "bfv 2x28",
     "ckks": "ckks",
     "nvflare": "NVFlare",
     "plain": "none",
@@ -59,7 +60,9 @@ def crypto(
     encryption: Annotated[str | None, typer.Option(help="bfv (with masks), ckks or none.")] = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="Fields x bits in a slot: 2x20, or 3x15 for a third fewer bytes."),
+        typer.Option(
+            help="Fields x bits in a slot: 2x20; 3x15 for a third fewer bytes; 2x28 for many sites."
+        ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, max=100, help="Measurements of each scheme.")] = 5,
     set_: Annotated[

@@ -88,7 +88,7 @@ def new(
     name: Name,
     site: Site,
     modalities: Modalities,
-    layout: Annotated[str, typer.Option(help="Packing of the key: 2x20 or 3x15.")] = "2x20",
+    layout: Annotated[str, typer.Option(help="Packing of the key: 2x20, 3x15 or 2x28.")] = "2x20",
     passphrase: Protect = False,
     passphrase_file: PassphraseFile = None,
     home: Home = None,
@@ -184,7 +184,7 @@ def remove(
 def rotate(
     federation: Which = None,
     layout: Annotated[
-        str | None, typer.Option(help="Packing of the new key: 2x20 or 3x15; unset keeps it.")
+        str | None, typer.Option(help="Packing of the new key: 2x20, 3x15 or 2x28; unset keeps it.")
     ] = None,
     out: Out = Path(),
     passphrase_file: PassphraseFile = None,

@@ -58,7 +58,9 @@ def plan(
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="Fields x bits in a slot: 2x20, or 3x15 for a third fewer bytes."),
+        typer.Option(
+            help="Fields x bits in a slot: 2x20; 3x15 for a third fewer bytes; 2x28 for many sites."
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any option, as section.key=value.")

@@ -80,7 +80,9 @@ def train(
     encryption: Annotated[str | None, typer.Option(help="bfv (with masks), ckks or none.")] = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="Fields x bits in a slot: 2x20, or 3x15 for a third fewer bytes."),
+        typer.Option(
+            help="Fields x bits in a slot: 2x20; 3x15 for a third fewer bytes; 2x28 for many sites."
+        ),
     ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the data.")] = None,
     skip_bad: Annotated[

@@ -244,7 +244,7 @@ class CryptoConfig(Section):
         description="bfv (with masks), ckks (no masks: a site together with the coordinator reads "
         "single updates), or none",
     )
-    layout: Literal["2x20", "3x15"] = Field(
+    layout: Literal["2x20", "3x15", "2x28"] = Field(
         default="2x20", description="fields a slot x bits a field"
     )
     value_bits: int = Field(

@@ -13,6 +13,7 @@ packing   fresh  sum of 16     sum of 64
 ========  =====  ============  ============
 2x20      12     10            9
 3x15      7      5             4
+2x28      56     54            53
 ========  =====  ============  ============
 
 One doubling is one bit. A cohort of 16 leaves at least 5 bits, and masks cost none.
@@ -27,8 +28,8 @@ import numpy.typing as npt
 import tenseal
 
 from privfin.crypto.bfv_format import (
-    CIPHERTEXT_BYTES,
     check_context,
+    ciphertext_size,
     context_bytes,
     new_context,
     read_ciphertext,
@@ -174,4 +175,4 @@ class BfvKey(HoldsSecret):
 
 def ciphertext_bytes(n_values: int, packing: Packing) -> int:
     """Bytes of the ciphertexts of one update of ``n_values`` values, without making a key."""
-    return chunks_for(packing.masked_slots(n_values)) * CIPHERTEXT_BYTES
+    return chunks_for(packing.masked_slots(n_values)) * ciphertext_size(packing)

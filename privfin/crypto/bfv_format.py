@@ -19,14 +19,20 @@ from privfin.crypto.pack import POLY_DEGREE, Packing
 from privfin.errors import ProtocolError
 
 COEFF_MODULUS_BITS = (60, 60)
-"""Bits of the two primes: 120 in all, below the 218 that N = 8192 allows at 128-bit security
-(homomorphicencryption.org standard). The second is only ever used for keys."""
+"""Bits of the primes of CKKS and of layouts with one ciphertext prime: 120 in all, below the 218
+that N = 8192 allows at 128-bit security (homomorphicencryption.org standard). The last one is only
+ever used for keys. Layouts with two ciphertext primes take 180 bits."""
 
-CIPHERTEXT_MODULUS = 1_152_921_504_606_748_673
-"""q, the modulus of ciphertext coefficients: the second largest 60-bit prime = 1 modulo 2N."""
+_PRIMES = (1_152_921_504_606_830_593, 1_152_921_504_606_748_673, 1_152_921_504_606_683_137)
+"""The largest 60-bit primes = 1 modulo 2N, as SEAL finds them. It uses as many as it is asked for,
+in rising order; the largest is the one for keys."""
+
+CIPHERTEXT_MODULUS = _PRIMES[1]
+"""q with one ciphertext prime."""
 
 CIPHERTEXT_BYTES = 131_208
-"""Length of every serialised ciphertext: two polynomials of N coefficients of 8 bytes, and 136."""
+"""Length of a serialised ciphertext with one prime: two polynomials of N coefficients of 8 bytes,
+and 136."""
 
 _MAX_CONTEXT_BYTES = 1 << 20
 
@@ -42,8 +48,20 @@ _FRAME = 28
 _VECTOR = 8
 """Bytes in front of those: TenSEAL's size and length fields."""
 
-_FIRST_BLOCK, _BLOCK_HEADER = 1 << 17, 3
+_FULL_BLOCK, _BLOCK_HEADER = 1 << 17, 3
 """Content of a full Zstandard block, and the bytes in front of the next one."""
+
+
+def ciphertext_primes(packing: Packing) -> tuple[int, ...]:
+    """The primes of the ciphertext modulus q, in the order in which coefficients are stored."""
+    return tuple(reversed(_PRIMES[1 : packing.primes + 1]))
+
+
+def ciphertext_size(packing: Packing) -> int:
+    """Bytes of one serialised ciphertext."""
+    content = META + 16 * POLY_DEGREE * packing.primes
+    blocks = -(-content // _FULL_BLOCK)
+    return _VECTOR + _FRAME + content + _BLOCK_HEADER * (blocks - 1)
 
 
 def new_context(packing: Packing) -> tenseal.Context:
@@ -52,7 +70,7 @@ def new_context(packing: Packing) -> tenseal.Context:
         tenseal.SCHEME_TYPE.BFV,
         POLY_DEGREE,
         plain_modulus=packing.modulus,
-        coeff_mod_bit_sizes=list(COEFF_MODULUS_BITS),
+        coeff_mod_bit_sizes=[60] * (packing.primes + 1),
         n_threads=1,
     )
 
@@ -71,14 +89,19 @@ def context_bytes(context: tenseal.Context, *, secret: bool) -> bytes:
 
 @dataclass(frozen=True)
 class Reference:
-    """The constant parts of contexts and ciphertexts of one packing or scheme."""
+    """The constant parts of contexts and ciphertexts of one packing or scheme.
 
+    ``ciphertext_frame`` has what stands before the coefficients, and the headers of the Zstandard
+    blocks after the first, which stand between them. ``primes`` counts the one for keys too.
+    """
+
+    primes: int
     parameters: bytes
     options: tuple[int | bytes, int | bytes]
     public_head: bytes
     secret_head: bytes
     ciphertext_head: bytes
-    ciphertext_frame: tuple[bytes, bytes]
+    ciphertext_frame: tuple[bytes, tuple[bytes, ...]]
 
 
 @lru_cache(maxsize=8)
@@ -87,22 +110,34 @@ def _reference(packing: Packing) -> Reference:
     context = new_context(packing)
     data = context_bytes(context, secret=True)  # before there is a vector, which changes flags
     vector = tenseal.bfv_vector(context, [0] * POLY_DEGREE).serialize()
-    return reference_from(data, vector, wire.read_vector(vector, POLY_DEGREE))
+    inside = wire.read_vector(vector, POLY_DEGREE)
+    return reference_from(data, vector, inside, packing.primes + 1)
 
 
-def reference_from(data: bytes, vector: bytes, ciphertext: bytes) -> Reference:
-    """What does not depend on keys in a context with its secret, a vector and what is in it."""
+def reference_from(data: bytes, vector: bytes, ciphertext: bytes, primes: int) -> Reference:
+    """What does not depend on keys in a context with its secret, a vector and what is in it.
+
+    Args:
+        data: the context.
+        vector: a vector made under it.
+        ciphertext: the ciphertext in that vector.
+        primes: of the coefficient modulus, the one for keys included.
+    """
     parameters, public, secret = _context_parts(data, secret=True)
     key, *options = wire.read_message(public, (1, 2, 3), "public key")
+    start, step = _VECTOR + _FRAME, _FULL_BLOCK + _BLOCK_HEADER
+    content = META + 16 * POLY_DEGREE * (primes - 1)
+    between = range(1, -(-content // _FULL_BLOCK))
     return Reference(
+        primes=primes,
         parameters=parameters,
         options=(options[0], options[1]),
         public_head=wire.read_bytes(key, "public key")[: _FRAME + META],
         secret_head=_secret_key(secret)[: _FRAME + _SECRET_META],
         ciphertext_head=ciphertext[: _FRAME + META],
         ciphertext_frame=(
-            vector[: _VECTOR + _FRAME + META],
-            vector[_VECTOR + _FRAME + _FIRST_BLOCK :][:_BLOCK_HEADER],
+            vector[: start + META],
+            tuple(vector[start + step * n - _BLOCK_HEADER : start + step * n] for n in between),
         ),
     )
 
@@ -145,7 +180,7 @@ def check_context_against(data: bytes, known: Reference, what: str, *, secret: b
     if parameters != known.parameters:
         raise ProtocolError(f"encryption context: not the parameters of {what}")
     key, *options = wire.read_message(public, (1, 2, 3), "public key")
-    primes = len(COEFF_MODULUS_BITS)
+    primes = known.primes
     if tuple(options) != known.options or not is_object(
         wire.read_bytes(key, "public key"),
         known.public_head,
@@ -177,6 +212,15 @@ def without_secret(data: bytes) -> bytes:
     return data[: len(data) - secret - (secret.bit_length() + 6) // 7 - 1]
 
 
+@lru_cache(maxsize=8)
+def coefficient_moduli(packing: Packing) -> npt.NDArray[np.uint64]:
+    """The prime that each stored coefficient of a ciphertext is reduced by, (2 primes N,)."""
+    of_one = np.repeat(np.array(ciphertext_primes(packing), dtype=np.uint64), POLY_DEGREE)
+    found = np.tile(of_one, 2)
+    found.flags.writeable = False
+    return found
+
+
 def read_ciphertext(blob: bytes, packing: Packing) -> npt.NDArray[np.uint64]:
     """The coefficients of one fresh or summed ciphertext of N slots, by our own reader alone.
 
@@ -184,35 +228,41 @@ def read_ciphertext(blob: bytes, packing: Packing) -> npt.NDArray[np.uint64]:
     this library writes itself.
 
     Returns:
-        (2 N,) the coefficients of both polynomials, in [0, q); read-only.
+        (2 primes N,) the coefficients of both polynomials, each of its residues modulo
+        :func:`ciphertext_primes` one after the other; read-only.
 
     Raises:
         ProtocolError: any difference.
     """
-    if len(blob) != CIPHERTEXT_BYTES:
-        raise ProtocolError(f"ciphertext: {len(blob)} bytes instead of {CIPHERTEXT_BYTES}")
+    if len(blob) != ciphertext_size(packing):
+        raise ProtocolError(f"ciphertext: {len(blob)} bytes instead of {ciphertext_size(packing)}")
     ciphertext = wire.read_vector(blob, POLY_DEGREE)
     head = _reference(packing).ciphertext_head
-    if not is_object(ciphertext, head, META, 2 * POLY_DEGREE, "ciphertext"):
+    if not is_object(ciphertext, head, META, 2 * packing.primes * POLY_DEGREE, "ciphertext"):
         raise ProtocolError(f"ciphertext: not one of packing {packing.name}")
     content = wire.read_seal(ciphertext, "ciphertext")
     coefficients = np.frombuffer(content, dtype="<u8", offset=META)
-    if int(coefficients.max()) >= CIPHERTEXT_MODULUS:
+    if (coefficients >= coefficient_moduli(packing)).any():
         raise ProtocolError("ciphertext: a coefficient is out of range")
-    if not coefficients[POLY_DEGREE:].any():
+    if not coefficients[packing.primes * POLY_DEGREE :].any():
         # SEAL calls it transparent: it hides nothing, and adding it may fail half way.
         raise ProtocolError("ciphertext: it is not encrypted at all")
     return coefficients
 
 
 def write_ciphertext(coefficients: npt.NDArray[np.uint64], packing: Packing) -> bytes:
-    """The bytes of the ciphertext with these (2 N,) coefficients: as SEAL itself writes it."""
+    """The bytes of the ciphertext with these (2 primes N,) coefficients: as SEAL writes it."""
     return frame_coefficients(coefficients, _reference(packing))
 
 
 def frame_coefficients(coefficients: npt.NDArray[np.uint64], known: Reference) -> bytes:
     """:func:`write_ciphertext` for any scheme, without what follows the ciphertext."""
     content = coefficients.astype("<u8").tobytes()
-    # Two raw blocks: the first is full, the header of the second lies between coefficients.
+    # Raw blocks: all but the last are full, and their headers lie between coefficients.
     head, between = known.ciphertext_frame
-    return head + content[: _FIRST_BLOCK - META] + between + content[_FIRST_BLOCK - META :]
+    at = _FULL_BLOCK - META
+    pieces = [head, content[:at]]
+    for header in between:
+        pieces += [header, content[at : at + _FULL_BLOCK]]
+        at += _FULL_BLOCK
+    return b"".join(pieces)

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from privfin.crypto.bfv_format import (
-    CIPHERTEXT_MODULUS,
     check_context,
+    coefficient_moduli,
     read_ciphertext,
     write_ciphertext,
 )
-from privfin.crypto.pack import MAX_SUMMANDS, POLY_DEGREE, Packing
+from privfin.crypto.pack import Packing
 from privfin.errors import ProtocolError
 
 
@@ -51,25 +51,26 @@ class CiphertextSum:
         if chunks < 1:
             raise ProtocolError(f"an encrypted update needs at least one ciphertext, got {chunks}")
         self._packing = packing
-        self._sum: npt.NDArray[np.uint64] = np.zeros((chunks, 2 * POLY_DEGREE), dtype=np.uint64)
+        self._moduli = coefficient_moduli(packing)
+        self._sum: npt.NDArray[np.uint64] = np.zeros((chunks, self._moduli.size), dtype=np.uint64)
         self.count = 0
 
     def add(self, blobs: list[bytes]) -> None:
         """Add one update of ``chunks`` ciphertexts; a refused update leaves the sum unchanged.
 
         Raises:
-            ProtocolError: a wrong number or structure, or more than 64 updates (noise margin).
+            ProtocolError: a wrong number or structure, or more updates than the packing allows.
         """
-        if self.count >= MAX_SUMMANDS:
-            raise ProtocolError(f"a sum of more than {MAX_SUMMANDS} updates might not decrypt")
+        most = self._packing.max_summands
+        if self.count >= most:
+            raise ProtocolError(f"a sum of more than {most} updates might not decrypt")
         if len(blobs) != len(self._sum):
             raise ProtocolError(f"expected {len(self._sum)} ciphertexts, got {len(blobs)}")
         # All are looked at before the first is added.
         parts = [read_ciphertext(blob, self._packing) for blob in blobs]
-        modulus = np.uint64(CIPHERTEXT_MODULUS)
         for row, part in zip(self._sum, parts, strict=True):
             row += part  # both below 2^60
-            row -= np.where(row >= modulus, modulus, np.uint64(0))
+            row -= np.where(row >= self._moduli, self._moduli, np.uint64(0))
         self.count += 1
 
     def result(self) -> list[bytes]:

@@ -61,7 +61,7 @@ def _template() -> tuple[Reference, bytes]:
     data = context_bytes(context, secret=True)  # before there is a vector, which changes flags
     blob = bytes(tenseal.ckks_vector(context, [0.0] * SLOTS).serialize())
     ciphertext = wire.read_vector(blob[:-_SCALE_FIELD], SLOTS)
-    return reference_from(data, blob, ciphertext), blob
+    return reference_from(data, blob, ciphertext, len(COEFF_MODULUS_BITS)), blob
 
 
 def check_context(data: bytes, *, secret: bool) -> None:

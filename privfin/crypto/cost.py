@@ -35,7 +35,7 @@ from privfin.crypto.quantize import Quantizer
 from privfin.crypto.secure_sum import lay_out, reveal
 from privfin.randomness import RandomStream
 
-SchemeName = Literal["plain", "nvflare", "ckks", "2x20", "3x15"]
+SchemeName = Literal["plain", "nvflare", "ckks", "2x20", "3x15", "2x28"]
 SCHEMES: tuple[SchemeName, ...] = get_args(SchemeName)
 
 Slots = npt.NDArray[Any]
@@ -265,7 +265,8 @@ class _Bfv:
         self._names = tuple(f"site-{i:02d}" for i in range(cohort))
         self._chunks = chunks_for(packing.masked_slots(values))
         self._tags = np.ones(self._chunks, dtype=np.int64)
-        self.parameters = f"BFV, N 8192, [60, 60], t {packing.modulus.bit_length()} bits"
+        primes = ", ".join(["60"] * (packing.primes + 1))
+        self.parameters = f"BFV, N 8192, [{primes}], t {packing.modulus.bit_length()} bits"
 
     def encode(self, update: npt.NDArray[np.float32]) -> Slots:
         codes = self._quantizer.encode(update, RandomStream.system())

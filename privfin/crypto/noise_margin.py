@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import math
 
-from privfin.crypto.bfv_format import CIPHERTEXT_MODULUS
+from privfin.crypto.bfv_format import ciphertext_primes
 from privfin.crypto.pack import POLY_DEGREE, Packing
 from privfin.errors import PlanError
 
@@ -47,7 +47,7 @@ SMALLEST_MARGIN_BITS = 4
 
 def _limit(packing: Packing, summands: int) -> float:
     """T: what the random term must stay below, in units of ciphertext coefficients."""
-    return CIPHERTEXT_MODULUS / (2 * packing.modulus) - 2 * summands
+    return math.prod(ciphertext_primes(packing)) / (2 * packing.modulus) - 2 * summands
 
 
 def failure_log2(packing: Packing, summands: int, ciphertexts: int) -> float:

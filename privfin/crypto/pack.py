@@ -28,8 +28,8 @@ PIECE_CIPHERTEXTS = 64
 """Ciphertexts in one message: a longer update travels, and is summed, in pieces of this size."""
 
 MAX_SUMMANDS = 64
-"""Most ciphertexts in one sum. A sum of 64 fresh ciphertexts leaves at least 4 bits of noise
-margin in both layouts (measured, see ``bfv``)."""
+"""Most ciphertexts in one sum, in a layout with one prime: 64 fresh ones leave at least 4 bits of
+noise margin in either (measured, see ``bfv``)."""
 
 
 def chunks_for(n_slots: int) -> int:
@@ -42,16 +42,20 @@ class Packing:
     """A named layout of fields in a slot. Make one with :meth:`named`.
 
     Args:
-        name: ``"2x20"`` or ``"3x15"``.
+        name: a key of :data:`LAYOUTS`.
         fields: integers in a slot.
         field_bits: bits of a field, headroom included.
         modulus: the plain modulus t.
+        primes: 60-bit primes that make up the modulus q of a ciphertext; its bytes grow with them.
+        max_summands: most ciphertexts in one sum, see ``noise_margin``.
     """
 
     name: str
     fields: int
     field_bits: int
     modulus: int
+    primes: int = 1
+    max_summands: int = MAX_SUMMANDS
 
     @classmethod
     def named(cls, name: str) -> Packing:
@@ -122,13 +126,13 @@ class Packing:
         """The most sites whose values of ``value_bits`` bits sum exactly (0 if none).
 
         Three conditions hold up to it: no field spills over, the packed sum stays below t, and
-        the ciphertext noise leaves a margin (:data:`MAX_SUMMANDS`).
+        the ciphertext noise leaves a margin (``max_summands``).
         """
         top = (1 << value_bits) - 1
         ones = sum(1 << (field * self.field_bits) for field in range(self.fields))
         by_field: int = (2**self.field_bits - 1) // top
         by_modulus: int = (self.modulus - 1) // (top * ones)
-        return min(by_field, by_modulus, MAX_SUMMANDS)
+        return min(by_field, by_modulus, self.max_summands)
 
     def largest_value_bits(self, sites: int) -> int:
         """The most bits a value may have for ``sites`` sites (0 if none)."""
@@ -168,5 +172,14 @@ class Packing:
 LAYOUTS: dict[str, Packing] = {
     "2x20": Packing("2x20", fields=2, field_bits=20, modulus=1_099_511_480_321),
     "3x15": Packing("3x15", fields=3, field_bits=15, modulus=35_184_371_613_697),
+    "2x28": Packing(
+        "2x28",
+        fields=2,
+        field_bits=28,
+        modulus=72_057_594_037_616_641,
+        primes=2,
+        max_summands=1024,
+    ),
 }
-"""The layouts: 8.0 and 5.3 bytes a parameter. With 16 sites, values of 16 and 11 bits."""
+"""The layouts: 8.0, 5.3 and 16.0 bytes a parameter. With 16 sites, values of 16 and 11 bits; the
+last one holds values of 16 bits of up to 1,024 sites."""

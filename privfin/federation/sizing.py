@@ -10,13 +10,13 @@ from privfin.crypto import ckks
 from privfin.crypto.bfv import ciphertext_bytes
 from privfin.crypto.cost import SECURITY_BITS, Cost, SchemeName, measure
 from privfin.crypto.noise_margin import check_noise, failure_log2, margin_bits
-from privfin.crypto.pack import POLY_DEGREE, Packing, chunks_for
+from privfin.crypto.pack import LAYOUTS, POLY_DEGREE, Packing, chunks_for
 from privfin.federation.plan import check_cohort, message_values, site_names
 
 SAMPLE = 250_000
 """Most numbers that are measured; a longer update is taken in proportion."""
 
-ROWS: tuple[SchemeName, ...] = ("2x20", "3x15", "ckks", "nvflare", "plain")
+ROWS: tuple[SchemeName, ...] = ("2x20", "3x15", "2x28", "ckks", "nvflare", "plain")
 
 NVFLARE_CHUNK = POLY_DEGREE // 2
 
@@ -112,7 +112,7 @@ def _size(cost: Cost, values: int, sites: int, rounds: int, own: SchemeName) -> 
     factor = sent / cost.bytes_up
     margin: int | None = None
     failure: float | None = None
-    if cost.scheme in ("2x20", "3x15"):
+    if cost.scheme in LAYOUTS:
         packing = Packing.named(cost.scheme)
         margin = margin_bits(packing, sites)
         failure = failure_log2(packing, sites, rounds * chunks_for(packing.masked_slots(values)))

@@ -10,9 +10,9 @@ import pytest
 import tenseal
 
 from privfin.crypto.bfv import BfvKey, BfvPublic, ciphertext_bytes
-from privfin.crypto.bfv_format import CIPHERTEXT_BYTES, CIPHERTEXT_MODULUS
+from privfin.crypto.bfv_format import CIPHERTEXT_MODULUS, ciphertext_primes, ciphertext_size
 from privfin.crypto.ciphertext_sum import CiphertextSum, public_key_id
-from privfin.crypto.pack import LAYOUTS, MAX_SUMMANDS, POLY_DEGREE, Packing, chunks_for
+from privfin.crypto.pack import LAYOUTS, POLY_DEGREE, Packing, chunks_for
 from privfin.crypto.secure_sum import protect
 from privfin.errors import ProtocolError
 
@@ -36,7 +36,7 @@ def test_round_trip_of_the_whole_range(packing: Packing, n: int) -> None:
     slots = uniform(packing, n, n)
     slots[0] = packing.modulus - 1
     blobs = key.public().encrypt(slots)
-    assert [len(b) for b in blobs] == [CIPHERTEXT_BYTES] * chunks_for(n)
+    assert [len(b) for b in blobs] == [ciphertext_size(packing)] * chunks_for(n)
     assert np.array_equal(key.decrypt(blobs, n), slots)
     padded = key.decrypt(blobs, chunks_for(n) * POLY_DEGREE)
     assert not padded[n:].any()
@@ -72,7 +72,7 @@ def test_noise_margin(packing: Packing) -> None:
     key = KEYS[packing.name]
     running = CiphertextSum(key.public().packing, 1)
     truth = np.zeros(POLY_DEGREE, dtype=np.int64)
-    for term in range(MAX_SUMMANDS):
+    for term in range(packing.max_summands):
         slots = uniform(packing, POLY_DEGREE, term)
         running.add(key.public().encrypt(slots))
         truth = (truth + slots) % packing.modulus
@@ -255,3 +255,21 @@ def test_sum_refuses_nothing_and_no_chunks() -> None:
         CiphertextSum(PUBLIC.packing, 1).result()
     with pytest.raises(ProtocolError, match="at least one"):
         CiphertextSum(PUBLIC.packing, 0)
+
+
+def test_the_wide_layout_sums_a_thousand_sites_and_checks_both_primes() -> None:
+    packing = LAYOUTS["2x28"]
+    key, public = KEYS["2x28"], KEYS["2x28"].public()
+    assert packing.largest_cohort(16) == packing.max_summands == 1024
+    blob = public.encrypt(np.full(POLY_DEGREE, 3, dtype=np.int64))[0]
+    assert len(blob) == ciphertext_size(packing) == 262_283
+    running = CiphertextSum(packing, 1)
+    for _ in range(1000):
+        running.add([blob])
+    assert (key.decrypt(running.result(), POLY_DEGREE) == 3000).all()
+    # A residue that is reduced modulo the other prime only.
+    low, high = ciphertext_primes(packing)
+    assert low < high
+    bad = blob[:FIRST_COEFFICIENT] + low.to_bytes(8, "little") + blob[FIRST_COEFFICIENT + 8 :]
+    with pytest.raises(ProtocolError, match="out of range"):
+        CiphertextSum(packing, 1).add([bad])

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privfin.crypto.bfv_format import CIPHERTEXT_MODULUS
+from privfin.crypto.bfv_format import CIPHERTEXT_MODULUS, ciphertext_primes
 from privfin.crypto.pack import DATA_SLOTS, LAYOUTS, MAX_SUMMANDS, POLY_DEGREE, Packing
 from privfin.errors import ConfigError, PlanError
 
 LAYOUT = pytest.mark.parametrize("packing", LAYOUTS.values(), ids=lambda p: p.name)
-COHORT_BITS = {"2x20": 16, "3x15": 11}
+COHORT_BITS = {"2x20": 16, "3x15": 11, "2x28": 16}
 
 
 def is_prime(n: int) -> bool:
@@ -49,8 +49,11 @@ def test_modulus_is_the_largest_batching_prime(packing: Packing) -> None:
     assert packing.modulus == batching_primes(packing.fields * packing.field_bits, 1)[0]
 
 
-def test_ciphertext_modulus_is_the_second_prime() -> None:
-    assert batching_primes(60, 2)[1] == CIPHERTEXT_MODULUS
+def test_ciphertext_moduli_are_the_primes_after_the_one_for_keys() -> None:
+    first, second, third = batching_primes(60, 3)
+    assert ciphertext_primes(LAYOUTS["2x20"]) == (second,) == (CIPHERTEXT_MODULUS,)
+    assert ciphertext_primes(LAYOUTS["2x28"]) == (third, second)
+    assert first > second > third
 
 
 @LAYOUT
@@ -89,7 +92,9 @@ def test_sums_are_exact_at_both_ends(packing: Packing, sites: int, fill: str) ->
 def test_headroom_is_exactly_what_fits(packing: Packing, bits: int, sites: int) -> None:
     field = sites * (2**bits - 1)
     packed = sum(field << (i * packing.field_bits) for i in range(packing.fields))
-    fits = field < 2**packing.field_bits and packed < packing.modulus and sites <= MAX_SUMMANDS
+    fits = (
+        field < 2**packing.field_bits and packed < packing.modulus and sites <= packing.max_summands
+    )
     assert (packing.largest_cohort(bits) >= sites) == fits
     if fits:
         packing.check_headroom(sites, bits)
@@ -137,6 +142,6 @@ def test_masked_slots_leave_a_check_slot_in_every_ciphertext(packing: Packing, n
 
 
 def test_unknown_layout_is_named() -> None:
-    with pytest.raises(ConfigError, match="did you mean '2x20'"):
+    with pytest.raises(ConfigError, match="did you mean '2x2"):
         Packing.named("2x2")
     assert Packing.named("3x15") is LAYOUTS["3x15"]

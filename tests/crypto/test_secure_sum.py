@@ -21,7 +21,7 @@ from privfin.randomness import RandomStream
 
 LAYOUT = pytest.mark.parametrize("packing", LAYOUTS.values(), ids=lambda p: p.name)
 KEYS = {name: BfvKey.generate(packing) for name, packing in LAYOUTS.items()}
-BITS = {"2x20": 16, "3x15": 11}
+BITS = {"2x20": 16, "3x15": 11, "2x28": 16}
 SITES = [SiteIdentity.generate(f"site-{i:02d}") for i in range(MAX_SUMMANDS)]
 ROSTER = Roster(site.public() for site in SITES)
 SECRETS = {site.name: pair_secrets(site, ROSTER) for site in SITES}

@@ -74,7 +74,13 @@ def test_observers_are_told_the_truth_about_encryption(finished_runs: Runs) -> N
     assert "holds no key" in encrypted["observers"]["coordinator"]["sees"]
     assert "BFV" in encrypted["encryption"]["scheme"]
     assert "can read every update" in plain["observers"]["coordinator"]["sees"]
-    assert plain["encryption"] == {"scheme": "none", "layout": None, "value_bits": 16}
+    assert plain["encryption"] == {
+        "scheme": "none",
+        "layout": None,
+        "value_bits": 16,
+        "log2_decryption_failure_below": None,
+        "weaker": None,
+    }
     assert "encryption is off" in finished_runs("json").err
 
 
