@@ -299,7 +299,7 @@ def test_no_machine_paths_and_no_registries() -> None:
     )
     names = [*PAGES, *CONFIGS, ROOT / "mkdocs.yml", ROOT / "Makefile", ROOT / "constraints.txt"]
     names += [ROOT / "pyproject.toml", ROOT / "docs/generate_reference.py"]
-    for folder in ("privfin", "tests", "benchmarks", "configs", "docs", ".ci"):
+    for folder in ("privfin", "attacks", "tests", "benchmarks", "configs", "docs", ".ci"):
         names += [p for p in (ROOT / folder).rglob("*") if p.suffix in (".py", ".sh", ".toml", "")]
     for path in sorted({p for p in names if p.is_file() and "__pycache__" not in p.parts}):
         found = forbidden.search(path.read_text("utf-8", errors="replace"))
