@@ -84,6 +84,9 @@ def joint_log_probability(logits: npt.ArrayLike, labels: npt.ArrayLike) -> Float
     The labels are taken as independent given the model, as a sigmoid head does. This is the
     log p(x|θ) of :func:`attacks.scores.rmia`.
 
+    Where most labels are 0 for most records, sums over labels are mostly about those. For the
+    findings alone, give the zeros as unknown: ``np.where(labels == 1, labels, np.nan)``.
+
     Args:
         logits: (..., records, labels).
         labels: (records, labels): 1, 0, or NaN where unknown.

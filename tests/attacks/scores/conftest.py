@@ -23,7 +23,7 @@ class World:
     log_ratio: Array
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def gaussian_world() -> Callable[..., World]:
     """Signals N(μ_i, s_i²) of models without record i, and N(μ_i + rise_i s_i, s_i²) with it."""
 
@@ -56,7 +56,7 @@ def gaussian_world() -> Callable[..., World]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def auc() -> Callable[[npt.ArrayLike, npt.ArrayLike], float]:
     """Pairs won, ties counting half."""
 
