@@ -1,1 +1,5 @@
-"""Attacks on trained models, and what they prove: arrays and torch modules in, numbers out."""
+"""Membership-inference attacks and the statistics of privacy audits.
+
+A library of its own: NumPy arrays and torch modules in, results out. It knows nothing of the
+federation, the accountant or the files of privfin.
+"""

@@ -158,15 +158,18 @@ def tune_rmia(
     chosen = range(len(others)) if references is None else references
     if not len(chosen) or not len(grid):
         raise ValueError("references and grid must not be empty")
+    for a in grid:
+        _check("offline", a)
     areas = np.zeros(len(grid))
     for model, rest in leave_one_out(len(others)):
         if model not in chosen:
             continue
         if inside[model].all() or not inside[model].any():
             raise ValueError(f"shadow {model} was trained on all records or on none")
+        # With a = 1 the line is the mean itself; the other values of a need no new mean.
+        mean = others[model] - rmia_log_ratio(others[model], others[rest], inside[rest], a=1.0)
         for index, a in enumerate(grid):
-            ratio = rmia_log_ratio(others[model], others[rest], inside[rest], a=a)
-            areas[index] += roc_auc_score(inside[model], ratio)
+            areas[index] += roc_auc_score(inside[model], others[model] - _offline(mean, a))
     return float(grid[int(np.argmax(np.round(areas / len(chosen), 12)))])
 
 

@@ -218,5 +218,7 @@ def test_tuning_refused() -> None:
     logs = np.full((4, 2), -1.0)
     with pytest.raises(ValueError, match="empty"):
         tune_rmia(logs, np.tile([[1, 0], [0, 1]], (2, 1)), grid=())
+    with pytest.raises(ValueError, match="a must be"):
+        tune_rmia(logs, np.tile([[1, 0], [0, 1]], (2, 1)), grid=(0.5, 2.0))
     with pytest.raises(ValueError, match="all records or on none"):
         tune_rmia(logs, np.tile([[1], [0]], (2, 2)))
