@@ -71,6 +71,17 @@ def test_finds_members_that_one_threshold_misses(
     assert abs(nothing - 0.5) < 5 * math.sqrt(1 / (6 * 1900))
 
 
+def test_few_strangers_do_not_make_the_spread_too_small() -> None:
+    """The residuals of records that the regression was fitted on would."""
+    spreads = []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        known, strangers = draw(rng, 300)
+        features, fresh = draw(rng, 2000)
+        spreads.append(gaussian_margin(fresh, features, strangers, known).std())
+    assert np.mean(spreads) < 1.35
+
+
 def test_repeats_and_moves_with_the_records(drawn: tuple[Array, Array, Array, Array]) -> None:
     known, strangers, features, fresh = (part[:1000] for part in drawn)
     order = np.random.default_rng(2).permutation(1000)

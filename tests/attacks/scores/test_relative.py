@@ -138,6 +138,17 @@ def test_constant_probabilities_tie(mode: Literal["online", "offline"]) -> None:
     )
 
 
+def test_ratios_that_differ_by_rounding_tie() -> None:
+    """A stranger of whom the same models say the same, in another order, is no less a surprise."""
+    rng = np.random.default_rng(4)
+    logs = -rng.exponential(size=(12, 60))
+    nobody = np.zeros((12, 1))
+    for record in range(60):
+        mine = logs[:, [record]]
+        share = rmia([-1.0], mine, nobody, [-1.0], rng.permutation(mine), a=1.0)
+        assert share[0] == 1.0
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_invariances(gaussian_world: Make, mode: Literal["online", "offline"]) -> None:
     world = gaussian_world(2, records=50)
