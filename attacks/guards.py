@@ -170,7 +170,7 @@ def _classifiers(seed: int) -> dict[str, Pipeline | RandomForestClassifier]:
         "a logistic regression": make_pipeline(
             StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)
         ),
-        "a random forest": RandomForestClassifier(100, min_samples_leaf=5, random_state=seed),
+        "a random forest": RandomForestClassifier(50, min_samples_leaf=5, random_state=seed),
     }
 
 
