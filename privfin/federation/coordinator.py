@@ -84,6 +84,8 @@ class Coordinator:
         self._cohort = tuple(roster)
         self._packing = Packing.named(plan.layout)
         self._known_key: str | None = "" if plan.encryption == "none" else None
+        self._pieces_of_a_sum = len(self._packing.pieces(plan.values))
+        self._undelivered: list[tuple[bytes, ...]] = []
         self._up = 0
         self._down = 0
 
@@ -135,27 +137,26 @@ class Coordinator:
         Raises:
             SiteFailedError: a site failed and the round may not go on without it.
         """
-        total: list[tuple[bytes, ...]] = []
+        last_piece: tuple[bytes, ...] = ()
         done = first - 1
         attempt = 0
         while done < last:
             next_attempt = start_round(done + 1)
             if next_attempt is None:
                 break
-            task = Task("update", done + 1, next_attempt, self._cohort)
             try:
-                found = self._sum_of(self._deliver(total, task, done, attempt))
+                self._deliver(done, attempt)
+                task = Task("update", done + 1, next_attempt, self._cohort, last_piece)
+                *self._undelivered, last_piece = self._sum_of(task)
             except SiteFailedError as error:
                 self._leave_out(error, done + 1, next_attempt)
                 last -= 1
             else:
-                total = found
                 done += 1
-            attempt = next_attempt
-        if total:
-            finish = self._deliver(
-                total, Task("finish", done, attempt, self._cohort), done, attempt
-            )
+                attempt = next_attempt
+        if last_piece:
+            self._deliver(done, attempt)
+            finish = Task("finish", done, attempt, self._cohort, last_piece)
             self._ask(dict.fromkeys(self._cohort, finish), "finished", self._key_id())
         return done
 
@@ -181,12 +182,15 @@ class Coordinator:
         last = Task("metrics-sum", round_number, attempt, self._cohort, sums)
         self._ask(dict.fromkeys(self._cohort, last), "metrics-taken", self._key_id())
 
-    def _deliver(self, total: list[tuple[bytes, ...]], task: Task, done: int, attempt: int) -> Task:
-        """Send all pieces of a sum but the last, which goes into ``task``."""
-        for number, parts in enumerate(total[:-1]):
-            piece = Task("sum", done, attempt, self._cohort, parts, number)
+    def _deliver(self, done: int, attempt: int) -> None:
+        """Send all pieces of the last sum but the last one, which comes with the next task.
+
+        Each is sent once: when a site fails on one, the others have taken it all the same.
+        """
+        while self._undelivered:
+            number = self._pieces_of_a_sum - 1 - len(self._undelivered)
+            piece = Task("sum", done, attempt, self._cohort, self._undelivered.pop(0), number)
             self._ask(dict.fromkeys(self._cohort, piece), "sum-taken", self._key_id())
-        return replace(task, parts=total[-1]) if total else task
 
     def _sum_of(self, task: Task) -> list[tuple[bytes, ...]]:
         """The sum of one attempt at a round, piece by piece."""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from privfin.crypto.pack import Packing
 from privfin.crypto.quantize import Quantizer
 from privfin.errors import PrivfinError, ProtocolError
 from privfin.federation.coordinator import Coordinator, SumPlan
@@ -41,14 +42,11 @@ class Unreliable:
         self.inner = inner
         self.deaths = dict(deaths)
         self.dead: set[str] = set()
-        self.asked: list[tuple[int, int, str]] = []
 
     def exchange(self, tasks: Mapping[str, Task]) -> dict[str, bytes]:
         ((name, task),) = tasks.items() if len(tasks) == 1 else [("", next(iter(tasks.values())))]
-        if task.kind == "update":
-            self.asked.append((task.round, task.attempt, name))
-            if self.deaths.get(task.round) == name:
-                self.dead.add(name)
+        if task.kind == "update" and self.deaths.get(task.round) == name:
+            self.dead.add(name)
         for site in tasks:
             if site in self.dead:
                 raise SiteFailedError(f"no answer from site '{site}'", site=site)
@@ -56,8 +54,17 @@ class Unreliable:
         return found
 
 
-def test_ten_sites_lose_one_in_each_of_three_rounds(federation: Federations) -> None:
+@pytest.mark.parametrize("pieces", ["one piece", "several pieces"])
+def test_ten_sites_lose_one_in_each_of_three_rounds(
+    federation: Federations, monkeypatch: pytest.MonkeyPatch, pieces: str
+) -> None:
     """The last, the first and one in the middle die; every model is the mean over who was left."""
+    if pieces == "several pieces":
+        monkeypatch.setattr(
+            Packing,
+            "pieces",
+            lambda self, n: [slice(at, min(at + 4000, n)) for at in range(0, n, 4000)],
+        )
     one = federation(**TEN)
     deaths = {2: "site-10", 3: "site-01", 4: "site-06"}
     transport = Unreliable(one.transport, deaths)
@@ -138,6 +145,46 @@ def test_the_statement_says_who_left_and_what_it_cost(
     worst = max(s["epsilon"] for s in run.privacy["sites"])
     assert worst <= config.privacy.epsilon
     assert worst == pytest.approx(total_epsilon([plan.spend(spent)], plan.sites[0].delta))
+
+
+def test_a_site_that_dies_between_two_pieces_of_a_sum_costs_a_round(
+    federation: Federations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Packing,
+        "pieces",
+        lambda self, n: [slice(at, min(at + 4000, n)) for at in range(0, n, 4000)],
+    )
+    one = federation(**TEN)
+
+    class Dies(Unreliable):
+        def exchange(self, tasks: Mapping[str, Task]) -> dict[str, bytes]:
+            task = next(iter(tasks.values()))
+            if (task.kind, task.round, task.piece) != ("sum", 2, 1):
+                return super().exchange(tasks)
+            self.dead.add("site-03")
+            # As over a network: the others got the message all the same.
+            self.inner.exchange({n: t for n, t in tasks.items() if n != "site-03"})
+            raise SiteFailedError("no answer from site 'site-03'", site="site-03")
+
+    transport = Dies(one.transport, {})
+    left: list[tuple[str, int, int]] = []
+    sizes = SumPlan("bfv", one.config.crypto.layout, one.plan.values, one.plan.smallest_cohort)
+    coordinator = Coordinator(
+        one.run, one.roster, transport, sizes, on_left=lambda *what: left.append(what)
+    )
+    coordinator.agree_on_key()
+    attempts: dict[int, int] = {}
+
+    def start(number: int) -> int:
+        attempts[number] = attempts.get(number, 0) + 1
+        return attempts[number]
+
+    assert coordinator.run_rounds(1, one.plan.rounds, start) == one.plan.rounds - 1
+    assert left == [("site-03", 3, 1)]
+    models = [one.applied[name][-1] for name in one.cohort if name != "site-03"]
+    assert all(np.array_equal(models[0], other) for other in models)
+    assert len(one.applied["site-01"]) == one.plan.rounds - 1
 
 
 def test_below_the_smallest_cohort_a_run_stops_and_can_go_on(
