@@ -147,6 +147,37 @@ def test_the_statement_says_who_left_and_what_it_cost(
     assert worst == pytest.approx(total_epsilon([plan.spend(spent)], plan.sites[0].delta))
 
 
+def test_a_site_that_left_is_not_measured_with_the_others(
+    tiny: Makes, prepared: Makes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Secure metrics are those of the sites that are still there."""
+    config = tiny(
+        federation__sites=5,
+        federation__modalities="0:0:1",
+        training__rounds=3,
+        training__local_steps=1,
+        evaluation__secure=True,
+    )
+    data = prepared(config)
+    plan = make_plan(config, data.declarations)
+    original, asked = LocalTrainer.train, [0]
+
+    def fails(self: LocalTrainer, start: Any, number: int, steps: int) -> Any:
+        asked[0] += 1
+        if asked[0] == 2:
+            raise PrivfinError("the machine is gone")
+        return original(self, start, number, steps)
+
+    monkeypatch.setattr(LocalTrainer, "train", fails)
+    run = start_run(tmp_path / "run", config, plan, data)
+    assert complete_run(run, config, data) is not None
+    assert [one["site"] for one in run.privacy["sites_left"]] == ["site-02"]
+    found = run.metrics["federated"]
+    assert found["sites"] == 4
+    there = sum(site != "site-02" for site in data.test.sites)
+    assert found["cells"]["both"]["records"] == there < len(data.test.sites)
+
+
 def test_a_site_that_dies_between_two_pieces_of_a_sum_costs_a_round(
     federation: Federations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
