@@ -75,8 +75,8 @@ def blind_auc(
     """Tell members from non-members by their inputs alone, with no model to attack.
 
     A logistic regression and a random forest learn from half of the patients and are judged on the
-    other half. Cross-validation would use all of them, but its scores depend on one another: it
-    refused 4 % of fair pools at a confidence of 99 %.
+    other half. Cross-validation would use all of them, but its scores depend on one another, so
+    that limits on them are too narrow and fair pools would be refused too often.
 
     Args:
         inputs: (n, features) finite numbers that describe the records: pixels or features of fixed

@@ -192,10 +192,6 @@ class TrainingPlan:
         """The plan of one site."""
         return next(site for site in self.sites if site.name == name)
 
-    def divisors(self, cohort: Collection[str] | None = None) -> npt.NDArray[np.float32]:
-        """The divisor of every parameter, (parameters,), for a cohort or for all sites."""
-        return self.spread([np.float32(s.divisor(cohort)) for s in self.segments])
-
     def is_open(self, segment: SegmentPlan, cohort: Collection[str]) -> bool:
         """Whether a segment has enough owners in a cohort to be summed.
 

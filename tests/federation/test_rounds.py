@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from scipy.stats import chisquare
 
@@ -21,6 +22,14 @@ from privfin.federation.training_run import start_run
 Federations = Callable[..., Any]
 LAYOUTS = {"2x20": 16, "3x15": 11}
 PATTERNS = {2: "1:0:1", 3: "1:1:1", 4: "1:1:2", 5: "2:2:1"}
+
+
+def divisors(plan: Any, cohort: Any = None) -> npt.NDArray[np.float32]:
+    """What divides the sum of every parameter, (parameters,)."""
+    found: npt.NDArray[np.float32] = plan.spread(
+        [np.float32(segment.divisor(cohort)) for segment in plan.segments]
+    )
+    return found
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -62,7 +71,7 @@ def test_ckks_rounds_end_in_the_same_model_everywhere_without_rounding(
     for site in one.cohort:
         mask = one.plan.trained_mask(one.plan.site(site).modalities, one.config.model.imputer)
         total += np.where(mask, np.clip(one.changes[site][1], -bound, bound), 0)
-    wanted = _initial(one) + total / one.plan.divisors()
+    wanted = _initial(one) + total / divisors(one.plan)
     assert np.abs(one.applied["site-01"][0] - wanted).max() < 1e-6
     update = one.update_of("site-01", 1).reply
     assert len(update) < one.plan.bytes_up + 4096
@@ -115,10 +124,9 @@ def test_the_sum_is_the_integer_sum_of_what_the_sites_encoded(
         total = protection.reveal(relayed, one.plan.parameters, 1, 1, one.cohort)
         assert np.array_equal(total.astype(np.int64), wanted)
     # The model moves by the decoded sum over the public number of sites that train a segment.
-    mean = (
-        Quantizer(one.config.crypto.update_bound, bits).decode_sum(wanted, len(one.cohort))
-        / one.plan.divisors()
-    )
+    mean = Quantizer(one.config.crypto.update_bound, bits).decode_sum(
+        wanted, len(one.cohort)
+    ) / divisors(one.plan)
     before = _initial(one)
     after = (before + mean.astype(np.float32)).astype(np.float32)
     assert np.array_equal(one.applied["site-03"][0], after)
@@ -137,7 +145,7 @@ def test_rounding_changes_an_average_by_less_than_a_level(federation: Federation
     for site in one.cohort:
         have = one.plan.site(site).modalities
         total += np.where(one.plan.trained_mask(have, "fin"), one.changes[site][1], 0)
-    wanted = _initial(one) + total / one.plan.divisors()
+    wanted = _initial(one) + total / divisors(one.plan)
     error = np.abs(one.applied["site-01"][0] - wanted)
     level = Quantizer(one.config.crypto.update_bound, 16).step
     assert error.max() <= len(one.cohort) * level

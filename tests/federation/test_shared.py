@@ -34,6 +34,14 @@ SHARED = {
 }
 
 
+def divisors(plan: Any, cohort: Any = None) -> npt.NDArray[np.float32]:
+    """What divides the sum of every parameter, (parameters,)."""
+    found: npt.NDArray[np.float32] = plan.spread(
+        [np.float32(segment.divisor(cohort)) for segment in plan.segments]
+    )
+    return found
+
+
 def started(tiny: Makes, prepared: Makes, path: Path, **options: Any) -> tuple[Any, ...]:
     config: RunConfig = tiny(**{**SHARED, **options})
     data = prepared(config)
@@ -67,9 +75,9 @@ def test_a_joint_step_is_the_step_of_one_holder_of_all_patients(
     )  # fmt: skip
     outcome = train_locally(config, plan, data, run)
     before = flatten(initial_model(config, len(plan.label_names)))
-    gradient = np.sum(sums, axis=0) / plan.divisors()
+    gradient = np.sum(sums, axis=0) / divisors(plan)
     wanted = before - config.training.learning_rate * gradient
-    lattice = config.training.learning_rate * 4 / plan.shared.noise.scale / plan.divisors()
+    lattice = config.training.learning_rate * 4 / plan.shared.noise.scale / divisors(plan)
     assert len(sums) == 4
     assert (np.abs(outcome.vector - wanted) <= 1.01 * lattice + 1e-6).all()
     assert np.abs(gradient).max() > 100 * (lattice / config.training.learning_rate).max()

@@ -6,7 +6,7 @@ ledger itself uses it before it writes a row, and ``verify`` on what it finds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -244,11 +244,3 @@ class State:
 
     def _put(self, run: Reservation) -> None:
         self.reservations[run.run_id] = run
-
-
-def replay(rows: Iterable[Row]) -> State:
-    """The state after ``rows``. LedgerError naming the first row that is not legal."""
-    state = State()
-    for row in rows:
-        state.apply(row)
-    return state
