@@ -286,8 +286,9 @@ class Ledger(LedgerBook):
         found = []
         for name in names:
             cap = self._state.populations[name].cap
-            before = self._state.spends(name, without=run_id)
-            if cap is None or not cap.admits(cap.cost([*before, spend])):
+            if cap is None or not cap.admits(
+                cap.cost(self._state.spends_with(name, run_id, spend))
+            ):
                 found.append(name)
         return found
 

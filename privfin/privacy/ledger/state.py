@@ -136,6 +136,18 @@ class State:
             if population in r.populations and r.run_id != without and (open_too or not r.open)
         ]
 
+    def spends_with(self, population: str, run_id: str, spend: Spend) -> list[Spend]:
+        """What would count if a run cost ``spend``: in its own place, or last if it is new.
+
+        Shares of delta go by the order of reservation, so that who checks later finds the same.
+        """
+        found = [
+            spend if r.run_id == run_id else r.charged
+            for r in self.reservations.values()
+            if population in r.populations
+        ]
+        return found if run_id in self.reservations else [*found, spend]
+
     def reserved(self, run_id: str) -> Reservation:
         """The reservation of a run. LedgerError if there is none."""
         if run_id not in self.reservations:

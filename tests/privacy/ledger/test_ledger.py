@@ -98,6 +98,27 @@ def test_no_more_is_started_than_reserved_and_no_less_than_before(home: Path) ->
     assert verify_ledger(home) == []
 
 
+def test_events_are_stated_in_the_place_of_their_reservation(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shares of delta go by order: a decision and its later check must see the same order."""
+    seen: list[list[Spend]] = []
+    cost = Cap.cost
+
+    def spy(self: Cap, spends: Any) -> float:
+        seen.append(list(spends))
+        return cost(self, spends)
+
+    with Ledger.open(home) as ledger:
+        first = reserve(ledger, "a", Spend(((EnvelopeEvent(3.0, 0.0),),)))
+        reserve(ledger, "b", steps(20))
+        monkeypatch.setattr(Cap, "cost", spy)
+        ledger.specify(first, steps(50))
+        assert seen[-1] == [steps(50), steps(20)]
+        assert ledger._state.spends("lungs") == seen[-1]
+    assert verify_ledger(home) == []
+
+
 def test_an_abandoned_run_costs_nothing_and_cannot_go_on(home: Path) -> None:
     with Ledger.open(home) as ledger:
         run = ledger.abandon(reserve(ledger, "a", steps(100)), "unreadable data")
