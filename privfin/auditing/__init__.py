@@ -1,0 +1,1 @@
+"""Runs the attacks of ``attacks/`` against a privfin run, one observer at a time."""
