@@ -200,10 +200,10 @@ def _entering(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def _outer_squares(x: Tensor, g: Tensor) -> Tensor:
-    """``||sum over places of g x^T||^2`` (M, n), from (M, n, places, in) and (M, n, places, out)."""
+    """``||sum over places of g x^T||^2`` (M, n) of (M, n, places, in) and (M, n, places, out)."""
     places, wide = x.shape[2], x.shape[3] * g.shape[3]
     if places == 1:
-        norms = torch.linalg.vecdot(x, x) * torch.linalg.vecdot(g, g)
+        norms: Tensor = torch.linalg.vecdot(x, x) * torch.linalg.vecdot(g, g)
         return norms[:, :, 0]
     if places * (x.shape[3] + g.shape[3]) <= wide:
         return ((x @ x.transpose(2, 3)) * (g @ g.transpose(2, 3))).sum(dim=(2, 3))

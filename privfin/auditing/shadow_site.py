@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from attacks.shadows import StackedGradients
+from attacks.shadows.parameters import Place
 from privfin.auditing.population import BoolArray, SitePool
 from privfin.auditing.shadow_modules import LossOfRows, rows_of, stacked_banks
 from privfin.config import RunConfig
@@ -63,9 +64,7 @@ class ShadowSite:
         trained = [name for name, p in loss.named_parameters() if p.requires_grad]
         self._gradients = StackedGradients(loss, trained, device=device)
         self._places = [p for p in self._gradients.places if p.name in set(trained)]
-        self._mask = np.zeros(self._gradients.places.size, dtype=bool)
-        for place in self._places:
-            self._mask[place.start : place.stop] = True
+        self._trained = _runs(self._places)
         self._copies = pool.copies
         self._rows = {name: x.to(self._device) for name, x in rows_of(pool.batch).items()}
         self._patients = [
@@ -99,8 +98,8 @@ class ShadowSite:
                     vectors, rows, weights, copies=self._copies, buffers=banks
                 )
             if training.proximal:
-                pull = training.proximal * (vectors - start)
-                gradient += pull * torch.from_numpy(self._mask).to(self._device)
+                # Zero where nothing is trained: there a vector stays as it was.
+                gradient += training.proximal * (vectors - start)
             before = velocity
             velocity = training.momentum * velocity + gradient
             moved = vectors - rate * velocity
@@ -191,10 +190,12 @@ class ShadowSite:
         """Clipped sums with noise, over the expected batch size; added in float64 as in DpSgd."""
         total = self._clipped(vectors, rows, weights, banks).cpu()
         std = self._own.noise_multiplier * self._config.privacy.clip_norm
-        for at, stream in enumerate(noise):
-            drawn = torch.from_numpy(self._noise(stream)) * std
-            mine = torch.from_numpy(self._mask)
-            total[at, mine] = (total[at, mine].double() + drawn).float()
+        drawn = torch.from_numpy(np.stack([self._noise(stream) for stream in noise])) * std
+        first = 0
+        for at in self._trained:
+            after = first + at.stop - at.start
+            total[:, at] = (total[:, at].double() + drawn[:, first:after]).float()
+            first = after
         return (total / self._config.training.batch_size).to(self._device)
 
     def _noise(self, stream: RandomStream) -> npt.NDArray[np.float64]:
@@ -205,3 +206,14 @@ class ShadowSite:
         # One draw a parameter, as the run itself, so that equal streams give equal noise. Elsewhere
         # the many small draws would only cost time.
         return np.concatenate([gaussian_noise(stream, size) for size in sizes])
+
+
+def _runs(places: Sequence[Place]) -> list[slice]:
+    """The stretches of a vector that places without a gap between them cover, in order."""
+    found: list[slice] = []
+    for place in places:
+        if found and found[-1].stop == place.start:
+            found[-1] = slice(found[-1].start, place.stop)
+        else:
+            found.append(slice(place.start, place.stop))
+    return found

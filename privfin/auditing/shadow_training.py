@@ -289,5 +289,6 @@ class _JointExchange(_Exchange):
             total = np.zeros(starts.shape[1], dtype=np.uint32)
             for levels in given:
                 self._handed.levels = levels[at]
-                total += self._work.codes(starts[at], number, self._cohort)
+                codes = self._work.codes(starts[at], number, self._cohort)
+                total += codes.astype(np.uint32, copy=False)
             yield self._work.incoming(total, self._cohort)
