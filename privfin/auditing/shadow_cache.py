@@ -15,6 +15,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,10 @@ from safetensors.numpy import load, save
 
 from privfin.auditing.population import BoolArray, SitePool
 from privfin.auditing.shadow_key import audit_digest, group_key
-from privfin.auditing.shadow_training import Shadows, train_shadows
+from privfin.auditing.shadow_training import Shadows, check_trainable, train_shadows
+from privfin.auditing.shadow_workers import run_tasks, usable_processes
 from privfin.config import RunConfig
+from privfin.errors import UserInputError
 from privfin.federation.plan import TrainingPlan
 from privfin.federation.prepare import Progress, silent
 from privfin.files import clear_disk_errors
@@ -104,6 +107,7 @@ def cached_shadows(
     keep: Collection[int] = (),
     rounds: int | None = None,
     group: int = GROUP,
+    processes: int | None = None,
     device: torch.device | str = "cpu",
     progress: Progress = silent,
     should_stop: Callable[[], bool] = lambda: False,
@@ -114,47 +118,62 @@ def cached_shadows(
         config, plan, pools, coins, public, keep, rounds, device, should_stop: as there.
         cache: where groups are kept.
         group: models in a group.
+        processes: groups trained at once, each in a process with one thread; as many as there are
+            cores if left out (one where they cannot share a device).
         progress: told of rounds of models, of all of them.
 
     Raises:
         StoppedError: ``should_stop`` said so; finished groups are kept.
         AuditRefusedError, PrivfinError, ValueError: as there.
     """
+    check_trainable(config, plan, pools)
     audit = audit_digest(config, plan, pools, public=public, rounds=rounds, device=device)
+    places = [slice(first, min(first + group, len(coins))) for first in range(0, len(coins), group)]
+    numbers = [range(at.start, at.stop) for at in places]
+    keys = [group_key(audit, coins[at], n, keep) for at, n in zip(places, numbers, strict=True)]
+    found = {key: known for key in keys if (known := cache.get(key)) is not None}
     last = plan.rounds if rounds is None else rounds
-    found: list[Shadows] = []
-    for first in range(0, len(coins), group):
-        few = coins[first : first + group]
-        numbers = range(first, first + len(few))
-        key = group_key(audit, few, numbers, keep)
-        known = cache.get(key)
-        if known is None:
+    done = [last if key in found else 0 for key in keys]
+    missing = [at for at, key in enumerate(keys) if key not in found]
 
-            def told(
-                stage: str, done: int, total: int, before: int = first, n: int = len(few)
-            ) -> None:
-                progress(stage, before * last + n * done, len(coins) * last)
+    def fill(at: int, told: Callable[[int], None], stop: Callable[[], bool]) -> None:
+        trained = train_shadows(
+            config,
+            plan,
+            pools,
+            coins[places[at]],
+            public=public,
+            numbers=numbers[at],
+            keep=keep,
+            rounds=rounds,
+            device=device,
+            progress=lambda stage, now, total: told(now),
+            should_stop=stop,
+        )
+        cache.put(keys[at], trained)
 
-            known = train_shadows(
-                config,
-                plan,
-                pools,
-                few,
-                public=public,
-                numbers=numbers,
-                keep=keep,
-                rounds=rounds,
-                device=device,
-                progress=told,
-                should_stop=should_stop,
-            )
-            cache.put(key, known)
-        found.append(known)
+    def tell(task: int, now: int) -> None:
+        done[missing[task]] = now
+        models = sum(len(n) * d for n, d in zip(numbers, done, strict=True))
+        progress("training shadow models", models, len(coins) * last)
+
+    most = usable_processes(device) if processes is None else processes
+    run_tasks([partial(fill, at) for at in missing], most, tell, should_stop)
+    parts = [found.get(key) or _kept(cache, key) for key in keys]
     return Shadows(
-        np.concatenate([one.final for one in found]),
-        found[0].rounds,
-        np.concatenate([one.after for one in found]),
+        np.concatenate([one.final for one in parts]),
+        parts[0].rounds,
+        np.concatenate([one.after for one in parts]),
     )
+
+
+def _kept(cache: ShadowCache, key: str) -> Shadows:
+    found = cache.get(key)
+    if found is None:
+        raise UserInputError(
+            f"{cache.path(key)} was changed while shadow models were trained: start the audit again"
+        )
+    return found
 
 
 def _digest(key: str, shadows: Shadows) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from privfin.auditing import shadow_cache, shadow_key
 from privfin.auditing.population import SitePool
 from privfin.auditing.shadow_cache import ShadowCache, cached_shadows
 from privfin.auditing.shadow_key import audit_digest, group_key
 from privfin.auditing.shadow_training import Shadows, StoppedError
+from privfin.errors import PrivfinError
 from privfin.federation.plan import make_plan
 
 Makes = Callable[..., Any]
@@ -32,8 +35,8 @@ SMALL = {
 class Setting:
     """An audit's parts, to be changed one at a time."""
 
-    def __init__(self, tiny: Makes, prepared: Makes) -> None:
-        self.config = tiny(**SMALL)
+    def __init__(self, tiny: Makes, prepared: Makes, **options: Any) -> None:
+        self.config = tiny(**{**SMALL, **options})
         data = prepared(self.config)
         self.declarations = data.declarations
         self.plan = make_plan(self.config, data.declarations)
@@ -61,6 +64,7 @@ class Setting:
 
     def get(self, cache: ShadowCache, **parts: Any) -> Shadows:
         coins = parts.pop("coins", self.coins)
+        parts.setdefault("processes", 1)
         return cached_shadows(self.config, self.plan, self.pools, coins, cache, group=2, **parts)
 
 
@@ -162,8 +166,6 @@ def _other_pools(pools: list[SitePool]) -> dict[str, list[SitePool]]:
     absent[0] = ~absent[0]
     order = np.arange(len(batch))
     order[[0, 1]] = [1, 0]
-    import torch
-
     made = {
         "a label": replace(pool, batch=replace(batch, labels=labels)),
         "a pixel": replace(pool, batch=replace(batch, inputs={**batch.inputs, "image": image})),
@@ -231,3 +233,47 @@ def test_files_are_for_their_owner_alone(setting: Setting, tmp_path: Path) -> No
         os.umask(previous)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert [stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()] == [0o600]
+
+
+def test_processes_make_what_one_would(tiny: Makes, prepared: Makes, tmp_path: Path) -> None:
+    setting = Setting(tiny, prepared, privacy__reproducible=True)
+    told: list[tuple[int, int]] = []
+    one = setting.get(ShadowCache(tmp_path / "one"))
+    two = setting.get(
+        ShadowCache(tmp_path / "two"),
+        processes=2,
+        progress=lambda stage, done, total: told.append((done, total)),
+    )
+    assert np.array_equal(one.final, two.final)
+    assert told[-1] == (4, 4)
+    assert told == sorted(told)
+
+
+def test_a_process_that_fails_or_dies_ends_the_audit_with_one_line(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*args: Any, **options: Any) -> Shadows:
+        raise PrivfinError("training of a shadow model diverged")
+
+    def die(*args: Any, **options: Any) -> Shadows:
+        os._exit(9)
+
+    for broken, line in ((diverge, "diverged"), (die, "ended early")):
+        monkeypatch.setattr(shadow_cache, "train_shadows", broken)
+        with pytest.raises(PrivfinError, match=line):
+            setting.get(ShadowCache(tmp_path), processes=2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_processes_stop_when_they_are_told_to(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait_for_it(*args: Any, should_stop: Callable[[], bool], **options: Any) -> Shadows:
+        while not should_stop():
+            time.sleep(0.01)
+        raise StoppedError
+
+    monkeypatch.setattr(shadow_cache, "train_shadows", wait_for_it)
+    asked = iter([False, False])
+    with pytest.raises(StoppedError):
+        setting.get(ShadowCache(tmp_path), processes=2, should_stop=lambda: next(asked, True))
