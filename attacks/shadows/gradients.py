@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Collection, Mapping
 
 import torch
@@ -45,7 +46,7 @@ class StackedGradients:
         loss: nn.Module,
         trained: Collection[str],
         *,
-        rows_at_once: int = 1024,
+        rows_at_once: int = 4096,
         device: torch.device | str = "cpu",
     ) -> None:
         self._device = torch.device(device)
@@ -128,7 +129,8 @@ class StackedGradients:
         with on_device(self._device):
             if self._path is None:
                 self._path = self._choose(vectors, rows, copies, buffers)
-            step = max(1, self._rows_at_once // (records * copies))
+            most = max(1, self._rows_at_once // (records * copies))
+            step = math.ceil(models / math.ceil(models / most))  # blocks of one size
             parts = []
             for start in range(0, models, step):
                 few = slice(start, start + step)
