@@ -113,15 +113,7 @@ class JointStep:
         settings = self._settings
         chosen = poisson_patients(sampling, len(self._patients), settings.sampling_rate)
         records = one_record_each(sampling, self._patients, chosen)
-        scaled = self._flat(self._clipping.clipped_sum(records)) * settings.scale
-        if not np.isfinite(scaled).all():
-            raise PrivfinError(
-                "training diverged: a gradient is not finite; "
-                "lower training.learning_rate (nothing was sent in this step)"
-            )
-        levels = np.floor(scaled + rounding.uniform(scaled.size))
-        bound = settings.largest_value
-        return np.clip(levels, -bound, bound).astype(np.int64)
+        return round_sum(self._flat(self._clipping.clipped_sum(records)), settings, rounding)
 
     def _flat(self, sums: Sequence[torch.Tensor]) -> npt.NDArray[np.float64]:
         """All parameters in order, (parameters,), zero where the site trains nothing."""
@@ -144,3 +136,22 @@ class JointStep:
     def close(self) -> None:
         """Detach the hooks from the model."""
         self._clipping.close()
+
+
+def round_sum(
+    clipped_sum: npt.NDArray[np.float64], settings: JointStepSettings, rounding: RandomStream
+) -> npt.NDArray[np.int64]:
+    """A clipped sum (parameters,) on the lattice, see :meth:`JointStep.rounded_sum`.
+
+    Raises:
+        PrivfinError: the sum is not finite.
+    """
+    scaled = clipped_sum * settings.scale
+    if not np.isfinite(scaled).all():
+        raise PrivfinError(
+            "training diverged: a gradient is not finite; "
+            "lower training.learning_rate (nothing was sent in this step)"
+        )
+    levels = np.floor(scaled + rounding.uniform(scaled.size))
+    bound = settings.largest_value
+    return np.clip(levels, -bound, bound).astype(np.int64)
