@@ -66,8 +66,10 @@ def _print(console: Console, found: SelfTest) -> None:
         table.add_column(name, justify="left" if left else "right", no_wrap=True)
     for one in (*found.mechanisms, found.uncorrected):
         table.add_row(
-            one.mechanism.replace("randomised", "random"), one.route, f"{one.truth:.2f}",
-            f"{one.median:.2f}", f"{one.ceiling:.1f}", f"{1 - one.above / one.audits:.1%}", _verdict(one),
+            one.mechanism.replace("randomised", "random"),
+            one.route, f"{one.truth:.2f}",
+            f"{one.median:.2f}", f"{one.ceiling:.1f}",
+            f"{1 - one.above / one.audits:.1%}", _verdict(one),
         )  # fmt: skip
     console.print(table)
     least = found.mechanisms[0]
