@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +51,7 @@ def black_box(
             "ceiling is what so few coins can show"
         )
     else:
-        each = scores
+        each = _on_one_scale(scores, chosen.kinds)
         note = "scores of the final model less those of the run's; no assumption on the mechanism"
     total = coins.size
     pairs = sorted({max(1, int(share * total)) for share in _SHARES})
@@ -154,6 +154,20 @@ def white_box(plan: TrainingPlan, audits: Iterable[StepAudit], confidence: float
         confidence=confidence,
         attempt=Attempt("gradient canaries", "training", "steps", scores, coins, note),
     )
+
+
+def _on_one_scale(scores: npt.NDArray[np.float64], kinds: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Scores (canaries,) less the median of their kind, over its median distance from it.
+
+    Kinds differ in how far they move. This reads no coin, so that a guess stays a guess.
+    """
+    found = scores.copy()
+    named = np.array(kinds)
+    for kind in dict.fromkeys(kinds):
+        own = scores[named == kind]
+        away = own - np.median(own)
+        found[named == kind] = away / (float(np.median(np.abs(away))) or 1.0)
+    return found
 
 
 def _claimed_mu(site: SitePlan) -> float:
