@@ -21,6 +21,17 @@ from privfin.federation.plan import SitePlan, TrainingPlan
 _SHARES = (1 / 20, 1 / 8, 1 / 4, 1 / 2)
 
 
+def guesses_for(total: int, level: Level) -> list[tuple[int, int]]:
+    """How many of ``total`` coins to guess in and out: pairs to choose from, fixed in advance.
+
+    No pair where there is a single coin of a single patient.
+    """
+    if level == "site":  # so few coins that all of them must be guessed
+        return [((total + 1) // 2, total // 2)]
+    counts = sorted({max(1, int(share * total)) for share in _SHARES})
+    return [(count, count) for count in counts if 2 * count <= total]
+
+
 def black_box(
     plan: TrainingPlan,
     chosen: CanarySet,
@@ -54,12 +65,11 @@ def black_box(
         each = _on_one_scale(scores, chosen.kinds)
         note = "scores of the final model less those of the run's; no assumption on the mechanism"
     total = coins.size
-    pairs = sorted({max(1, int(share * total)) for share in _SHARES})
-    fitting = [(count, count) for count in pairs if 2 * count <= total]
+    pairs = guesses_for(total, level)
     bound = None
-    if fitting:
+    if pairs:
         bound = guess_bound(
-            each, coins, route="one_run", choice="bonferroni", guesses=fitting,
+            each, coins, route="one_run", choice="bonferroni", guesses=pairs,
             delta=delta, confidence=confidence,
         )  # fmt: skip
 
