@@ -20,7 +20,7 @@ from privfin.federation.flower import run_locally
 from privfin.federation.global_model import GlobalModel
 from privfin.federation.joint_training import JointSum, JointTrainer
 from privfin.federation.ledger_heads import LedgerHeads
-from privfin.federation.local_training import LocalTrainer, SiteData
+from privfin.federation.local_training import LocalTrainer, SiteData, StepMaker
 from privfin.federation.messages import RunIdentity, Transport
 from privfin.federation.plan import TrainingPlan
 from privfin.federation.prepare import PreparedData
@@ -28,11 +28,15 @@ from privfin.federation.round_work import JointRound, LocalRound, RoundWork
 from privfin.federation.site import Site
 from privfin.models.multimodal import Batch
 from privfin.models.segments import assign, flatten, initial_model
+from privfin.privacy.dpsgd import DpSgd
 from privfin.randomness import RandomStream
 from privfin.runs import Run
 
 #: Gives the random stream for a purpose in a round.
 StreamSource = Callable[[str, int], RandomStream]
+#: Makes a site's work from the run's configuration and plan, the site's name, its data and streams,
+#: and the public records; see :func:`site_work`.
+SiteWork = Callable[[RunConfig, TrainingPlan, str, SiteData, StreamSource, Batch | None], RoundWork]
 
 
 class TrainingObserver(Protocol):
@@ -133,11 +137,16 @@ def site_work(
     data: SiteData,
     streams: StreamSource,
     public: Batch | None = None,
+    *,
+    make_step: StepMaker = DpSgd,
 ) -> RoundWork:
-    """What a site does in a round: steps of its own, or its part of a joint step."""
+    """What a site does in a round: steps of its own, or its part of a joint step.
+
+    ``make_step`` builds the private steps of ``privacy.trust = "local"``: an audit watches them.
+    """
     own = plan.site(name)
     if plan.shared is None:
-        trainer = LocalTrainer(config, own, data, streams, public)
+        trainer = LocalTrainer(config, own, data, streams, public, make_step=make_step)
         return LocalRound(config, plan, name, trainer, lambda number: streams("rounding", number))
     return JointRound(
         JointTrainer(config, own, plan.shared, data, streams, public),
@@ -165,8 +174,11 @@ def train_locally(
     observer: TrainingObserver | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     gate: BudgetGate | None = None,
+    work: SiteWork = site_work,
 ) -> Outcome:
     """Run (or go on with) all rounds, saving a checkpoint after each.
+
+    ``work`` makes what each site does in a round; an audit puts its own around :func:`site_work`.
 
     A round that an earlier process started but did not finish stays counted at the sites that
     started it. With private noise the run then ends that many rounds earlier, so that the
@@ -226,7 +238,7 @@ def train_locally(
             config=config,
             plan=plan,
             state=state.copy(),
-            work=site_work(config, plan, name, data.sites[name], streams, data.public),
+            work=work(config, plan, name, data.sites[name], streams, data.public),
             journal=journal,
             on_applied=applied,
             policy=None if gate is None else gate.policy,

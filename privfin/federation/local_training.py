@@ -19,6 +19,9 @@ from privfin.privacy.dpsgd import DpSgd, DpSgdSettings
 from privfin.privacy.plain import PlainSgd
 from privfin.randomness import RandomStream
 
+#: Builds private steps from what :class:`DpSgd` takes.
+StepMaker = Callable[..., DpSgd]
+
 
 @dataclass(frozen=True)
 class SiteData:
@@ -62,7 +65,8 @@ class LocalTrainer:
     """Trains at one site.
 
     ``streams(purpose, round)`` gives a fresh random stream; ``public`` holds the public records
-    that ``imputer = "retrieval"`` takes features from.
+    that ``imputer = "retrieval"`` takes features from. ``make_step`` builds the private steps: an
+    audit gives a subclass of ``DpSgd`` that watches them.
     """
 
     def __init__(
@@ -72,8 +76,11 @@ class LocalTrainer:
         data: SiteData,
         streams: Callable[[str, int], RandomStream],
         public: Batch | None = None,
+        *,
+        make_step: StepMaker = DpSgd,
     ) -> None:
         self._config = config
+        self._make_step = make_step
         self._plan = plan
         self._data = data
         self._streams = streams
@@ -100,7 +107,7 @@ class LocalTrainer:
         sampling = self._streams("sampling", stream)
         if self._config.privacy.is_private:
             noise = self._streams("noise", stream)
-            private = DpSgd(
+            private = self._make_step(
                 self._model,
                 self._losses,
                 self._data.patients,
