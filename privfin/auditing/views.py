@@ -182,12 +182,12 @@ def _update_signals(
 ) -> FloatArray:
     """FedMIA-II: minus the cosine of a record's gradient with each update, over what the pool's
     site trains, (rounds, sites, patients)."""
-    loss = _loss_of_one(model, weight)
-    records = _tensors(pool.queries)
+    loss = loss_of_one(model, weight)
+    records = record_tensors(pool.queries)
     found = []
     for start, sent in zip(tapped.starts, tapped.updates, strict=True):
         assign(model, start)
-        updates = np.where(trained, sent, np.float32(0)).astype(np.float64)
+        updates = np.where(trained, sent, 0.0).astype(np.float64)
         named = {f"model.{name}": p for name, p in model.named_parameters()}
         products, norms = alignments(loss, named, records, updates)
         found.append(-_by_patient(cosines(products, norms, updates), pool.patients))
@@ -240,7 +240,7 @@ def _model(config: RunConfig, labels: int, public: Batch | None) -> MultimodalMo
     return model
 
 
-def _tensors(batch: Batch) -> dict[str, Tensor]:
+def record_tensors(batch: Batch) -> dict[str, Tensor]:
     """A batch as tensors by name, which torch.func can take apart."""
     found = {"labels": batch.labels}
     for name in batch.inputs:
@@ -267,7 +267,11 @@ class _Loss(nn.Module):
         return self.model.per_record_loss(row, self.weight)[0]
 
 
-def _loss_of_one(model: MultimodalModel, weight: float) -> LossOfOne:
+def loss_of_one(model: MultimodalModel, weight: float) -> LossOfOne:
+    """The training loss of one record, for parameters named ``model.`` and their name.
+
+    Records are taken one by one from :func:`record_tensors`; ``weight`` is that of imputation.
+    """
     module = _Loss(model, weight)
 
     def loss(parameters: Mapping[str, Tensor], record: Mapping[str, Tensor]) -> Tensor:
