@@ -239,7 +239,10 @@ def test_plain_codes_are_read_as_the_codes_they_are(tiny: Callable[..., RunConfi
     assert numbers_of((b"abc",), 10, tiny()).shape == (10,)
 
 
-@pytest.mark.parametrize("imputer", ["fin", "pfin", "mlp", "mean", "zero", "none", "late"])
+@pytest.mark.parametrize(
+    "imputer",
+    ["fin", "fin-any", "pfin", "mlp", "linear", "prototype", "mean", "zero", "none", "late"],
+)
 def test_the_gradient_of_one_record_is_that_of_every_model(recipe: Make, imputer: str) -> None:
     """torch.func takes every kind of model apart into records as autograd does."""
     config, plan, data = recipe(model__imputer=imputer)
