@@ -173,6 +173,19 @@ def open_envelope(
     return Envelope(header, _read_parts(payload, header.sender))
 
 
+def parts_unverified(blob: bytes) -> tuple[bytes, ...]:
+    """The parts of an envelope as whoever listens on the way reads them: nothing is verified.
+
+    Raises:
+        ProtocolError: its framing is malformed.
+    """
+    start = len(_MAGIC) + 4
+    size = int.from_bytes(blob[len(_MAGIC) : start], "big")
+    if blob[: len(_MAGIC)] != _MAGIC or start + size + 4 + _SIGNATURE > len(blob):
+        raise ProtocolError("envelope: not a privfin message of this version")
+    return _read_parts(memoryview(blob)[start + size : -_SIGNATURE], "an unverified sender")
+
+
 def _read_header(text: bytes) -> Header:
     values = read_canonical_json(text, "envelope")
     if set(values) != {field.name for field in fields(Header)}:

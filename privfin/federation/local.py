@@ -175,6 +175,7 @@ def train_locally(
     should_stop: Callable[[], bool] = lambda: False,
     gate: BudgetGate | None = None,
     work: SiteWork = site_work,
+    tap: Callable[[Transport], Transport] | None = None,
 ) -> Outcome:
     """Run (or go on with) all rounds, saving a checkpoint after each.
 
@@ -182,7 +183,8 @@ def train_locally(
 
     A round that an earlier process started but did not finish stays counted at the sites that
     started it. With private noise the run then ends that many rounds earlier, so that the
-    planned epsilon still holds.
+    planned epsilon still holds. ``tap`` may put something between coordinator and sites that
+    listens to what passes; an audit does.
 
     Raises:
         BudgetError: no budget is left for a single further round.
@@ -265,7 +267,7 @@ def train_locally(
         coordinator = Coordinator(
             identity,
             roster,
-            transport,
+            transport if tap is None else tap(transport),
             sum_plan,
             on_ledger_head=LedgerHeads(run).keep,
             on_left=lambda site, number, attempt: run.record(
