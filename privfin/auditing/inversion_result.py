@@ -16,6 +16,8 @@ PRIOR = "prior: mean"
 #: Guesses that need no gradient and no knowledge of the answer.
 _PRIORS = (PRIOR, "prior: smoothness alone")
 _DRAWS = 2000
+#: With fewer targets all may lie on one side by chance, and the bootstrap would not notice.
+FEWEST_TARGETS = 6
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class Gain:
         size = f"{abs(self.mean):.{digits}f}{unit}"
         limits = f"95 % interval {self.low:+.{digits}f} to {self.high:+.{digits}f}"
         count = f"better on {self.better} of {self.targets} targets"
+        if self.targets < FEWEST_TARGETS:
+            return f"{self.mean:+.{digits}f}{unit}, {count}: too few for a verdict"
         if self.low > 0:
             return f"better than the prior by {size} ({limits}; {count})"
         if self.high < 0:
