@@ -42,18 +42,21 @@ class Effort:
     Attributes:
         steps: of the optimisation of a picture, from each start.
         restarts: starts; the first is the public mean picture.
-        smoothness: weight of total variation beside the cosine distance of gradients.
+        smoothness: weight of total variation beside the cosine distance of one record's gradient.
+        batch_smoothness: the same for a batch, whose gradient says less of each picture.
         feature_smoothness: the same beside that of features.
     """
 
     steps: int = 300
     restarts: int = 1
     smoothness: float = 2e-4
+    batch_smoothness: float = 1e-3
     feature_smoothness: float = 0.05
 
-    def search(self, seed: int, *, features: bool = False) -> Search:
-        """The search with these settings."""
-        weight = self.feature_smoothness if features else self.smoothness
+    def search(self, seed: int, *, records: int = 1, features: bool = False) -> Search:
+        """The search for this many pictures, by their features or by their gradient."""
+        weight = self.smoothness if records == 1 else self.batch_smoothness
+        weight = self.feature_smoothness if features else weight
         return Search(self.steps, smoothness=weight, restarts=self.restarts, seed=seed)
 
 
@@ -165,10 +168,11 @@ class Attacker:
             distance = self._gradients(view)
         else:
             distance = feature_distance(self._encoded, feature[None])
-        search = self._effort.search(self._seed, features=feature is not None)
-        shape = (len(view.rows), 1, *self._mean.shape[-2:])
+        count = len(view.rows)
+        search = self._effort.search(self._seed, records=count, features=feature is not None)
+        shape = (count, 1, *self._mean.shape[-2:])
         first = self._mean.expand(shape)
-        if len(view.rows) > 1:
+        if count > 1:
             # Equal pictures would have equal gradients for ever.
             generator = torch.Generator().manual_seed(self._seed)
             first = first + 0.1 * torch.randn(shape, generator=generator)

@@ -20,7 +20,7 @@ from attacks.reconstruction.priors import mean_picture, nearest_pictures
 from attacks.reconstruction.similarity import psnr
 
 SIDE = 12
-SEARCH = Search(steps=150, restarts=1, smoothness=0.003, low=-2, high=2)
+SEARCH = Search(steps=100, restarts=1, smoothness=0.003, low=-2, high=2)
 
 
 def blobs(count: int, seed: int) -> Tensor:
@@ -54,7 +54,7 @@ class Network:
 
 
 def test_beats_the_prior_from_a_plain_gradient_and_not_from_a_noised_one() -> None:
-    network, targets, public = Network(), blobs(4, 1), blobs(200, 2)
+    network, targets, public = Network(), blobs(3, 1), blobs(200, 2)
     prior = torch.from_numpy(mean_picture(public[:, 0]))
     noise = torch.Generator().manual_seed(5)
     gains: dict[str, list[float]] = {"plain": [], "noised": []}
