@@ -154,6 +154,34 @@ def partition_patients(
     return [[patient_ids[i] for i in sorted(part)] for part in dealt]
 
 
+def deal_like(
+    dataset: Dataset, dealt: Mapping[str, Sequence[str]], others: Sequence[str], seed: int
+) -> dict[str, list[str]]:
+    """Deal further patients to sites as likely as patients like them were dealt.
+
+    Each goes where a patient of the same dominant label is, drawn at random among all those dealt;
+    where none has that label, among all. Sites need not get equally many.
+
+    Args:
+        dataset: holds all of them.
+        dealt: the patients of every site so far.
+        others: the patients to deal.
+        seed: public, >= 0.
+    """
+    everyone = [patient for own in dealt.values() for patient in own]
+    _check_patients(dataset, [*everyone, *others])
+    homes = np.repeat(np.arange(len(dealt)), [len(own) for own in dealt.values()])
+    groups = _dominant_labels(dataset, [*everyone, *others])
+    known, wanted = groups[: len(everyone)], groups[len(everyone) :]
+    rng = public_rng(seed, "deal like")
+    names = list(dealt)
+    found: dict[str, list[str]] = {name: [] for name in names}
+    for patient, kind in zip(others, wanted.tolist(), strict=True):
+        alike = homes[known == kind]
+        found[names[int(rng.choice(alike if alike.size else homes))]].append(patient)
+    return found
+
+
 def _check_patients(dataset: Dataset, patient_ids: Sequence[str]) -> None:
     known = {record.patient_id for record in dataset.records}
     seen: set[str] = set()

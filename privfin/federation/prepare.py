@@ -127,24 +127,24 @@ def prepare(
     public = load_public(config)
     if public is not None:
         refuse_own_patients(public, dataset)
-    train, test = _split(config, loaded)
+    train, test = split_data(config, loaded)
     validation: list[str] = []
     if config.evaluation.choose_round == "validation":
         train, validation = split_validation(
             train, config.data.validation_fraction, config.training.seed
         )
-    dealt = _deal(config, dataset, train)
+    dealt = deal(config, dataset, train)
     refuse_shared(dealt)
     holdings = dict(zip(site_names(config), site_modalities(config), strict=True))
     parts = {}
     for name, held in holdings.items():
-        parts[name] = _training_records(config, dataset.of_patients(dealt[name], name), held)
+        parts[name] = training_records(config, dataset.of_patients(dealt[name], name), held)
         _declare(config, name, held, parts[name])  # refuses before anything is encoded
     owners = held_out_owners(config, dataset, test)
     held_out = _held_out_records(config, dataset.of_patients(test, "test"))
     if not held_out.records:
         raise PlanError("no held-out patient has a known label, so the model cannot be measured")
-    copied = {n: _with_copies(config, own, holdings[n]) for n, own in parts.items()}
+    copied = {n: augmented(config, own, holdings[n]) for n, own in parts.items()}
     aside = _held_out_records(config, dataset.of_patients(validation, "validation"))
     if validation:
         _check_choosable(aside)
@@ -288,14 +288,15 @@ def _declare(
     return SiteDeclaration(name, held, declared or count), notices
 
 
-def _with_copies(config: RunConfig, dataset: Dataset, held: Sequence[str]) -> tuple[int, Dataset]:
+def augmented(config: RunConfig, dataset: Dataset, held: Sequence[str]) -> tuple[int, Dataset]:
     """How many rows a record of a site gets, and the records so often: once without images."""
     images = [m for m in held if config.modalities[m].kind == "image"]
     copies = config.training.augmentations if images else 1
     return copies, with_copies(dataset, images, copies, config.training.seed)
 
 
-def _split(config: RunConfig, loaded: LoadedData) -> tuple[list[str], list[str]]:
+def split_data(config: RunConfig, loaded: LoadedData) -> tuple[list[str], list[str]]:
+    """Training and held-out patients. Raises PlanError if one side has none."""
     patients = list(loaded.dataset.patients())
     if loaded.test_patients is not None:
         test = [p for p in patients if p in loaded.test_patients]
@@ -314,13 +315,10 @@ def _split(config: RunConfig, loaded: LoadedData) -> tuple[list[str], list[str]]
     return train, test
 
 
-def _deal(config: RunConfig, dataset: Dataset, train: Sequence[str]) -> dict[str, list[str]]:
+def deal(config: RunConfig, dataset: Dataset, train: Sequence[str]) -> dict[str, list[str]]:
+    """The training patients of every site."""
     if config.federation.site:
-        rules = [(s.name, s.match) for s in config.federation.site]
-        places = partition_by_origin(dataset, train, rules)
-        seed = config.training.seed
-        shards = [deal_shards(places[s.name], s.names, seed) for s in config.federation.site]
-        return {name: patients for dealt in shards for name, patients in dealt.items()}
+        return deal_by_place(config, dataset, train)
     groups = partition_patients(
         dataset,
         train,
@@ -329,6 +327,17 @@ def _deal(config: RunConfig, dataset: Dataset, train: Sequence[str]) -> dict[str
         config.training.seed,
     )
     return dict(zip(site_names(config), groups, strict=True))
+
+
+def deal_by_place(
+    config: RunConfig, dataset: Dataset, patients: Sequence[str]
+) -> dict[str, list[str]]:
+    """Patients of the sites that the configuration names, by the origin of their records."""
+    rules = [(s.name, s.match) for s in config.federation.site]
+    places = partition_by_origin(dataset, patients, rules)
+    seed = config.training.seed
+    shards = [deal_shards(places[s.name], s.names, seed) for s in config.federation.site]
+    return {name: own for dealt in shards for name, own in dealt.items()}
 
 
 def _check_declaration(config: RunConfig, where: str, declared: int, count: int) -> None:
@@ -343,7 +352,7 @@ def _check_declaration(config: RunConfig, where: str, declared: int, count: int)
         raise PlanError(f"{where}: {error}") from error
 
 
-def _training_records(config: RunConfig, dealt: Dataset, held: Sequence[str]) -> Dataset:
+def training_records(config: RunConfig, dealt: Dataset, held: Sequence[str]) -> Dataset:
     """What a site trains on: inputs that it holds, less what the configuration takes away."""
     missing = config.missingness
     seed = config.training.seed
