@@ -18,9 +18,12 @@ from privfin.auditing.imputer_attacks import (
 from privfin.auditing.population import SitePool, joined
 from privfin.config import RunConfig
 from privfin.errors import PlanError
+from privfin.federation.local import stream_source
+from privfin.federation.local_training import LocalTrainer
+from privfin.federation.plan import declared_sites, make_plan
 from privfin.federation.prepare import PreparedData
 from privfin.models.multimodal import MultimodalModel
-from privfin.models.segments import initial_model
+from privfin.models.segments import assign, flatten, initial_model
 
 Configure = Callable[..., RunConfig]
 Prepare = Callable[[RunConfig], PreparedData]
@@ -101,15 +104,23 @@ def test_canaries_in_keep_their_image_and_those_out_are_gone(
         plant_reports(config, data, name, 9999, seed=0)
 
 
-def test_canaries_through_a_training(tiny: Configure, prepared: Prepare) -> None:
-    config = tiny()
+def test_canaries_through_a_sites_own_training(tiny: Configure, prepared: Prepare) -> None:
+    config = tiny(privacy__epsilon=float("inf"))
     data = prepared(config)
+    name = paired_site(data)
+    plan = make_plan(config, declared_sites(config))
     seen: list[int] = []
 
     def train(planted: PreparedData) -> MultimodalModel:
-        seen.append(len(planted.sites[paired_site(planted)].patients))
-        return trained(config, planted, 5)
+        own = planted.sites[name]
+        seen.append(len(own.patients))
+        model = initial_model(config, len(plan.label_names))
+        start = flatten(model)
+        trainer = LocalTrainer(config, plan.site(name), own, stream_source(config, name))
+        assign(model, start + trainer.train(start, 1, 3))
+        return model
 
-    attempt = audit_canaries(config, data, paired_site(data), train, count=20, seed=0)
+    attempt = audit_canaries(config, data, name, train, count=20, seed=0)
     assert attempt.scores.shape == (20,)
-    assert seen == [len(data.sites[paired_site(data)].patients) - int((~attempt.members).sum())]
+    assert np.isfinite(attempt.scores).all()
+    assert seen == [len(data.sites[name].patients) - int((~attempt.members).sum())]
