@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from privfin.federation.local import stream_source
 from privfin.federation.local_training import LocalTrainer
 from privfin.federation.plan import declared_sites, make_plan
 from privfin.federation.prepare import PreparedData
+from privfin.models.imputers import Estimate, Imputations, ImputerSet
 from privfin.models.multimodal import MultimodalModel
 from privfin.models.segments import assign, flatten, initial_model
 
@@ -124,3 +125,36 @@ def test_canaries_through_a_sites_own_training(tiny: Configure, prepared: Prepar
     assert attempt.scores.shape == (20,)
     assert np.isfinite(attempt.scores).all()
     assert seen == [len(data.sites[name].patients) - int((~attempt.members).sum())]
+
+
+class Copying(ImputerSet):
+    """A broken imputer: it hands the training reports' features to other patients."""
+
+    def __init__(self, texts: torch.Tensor) -> None:
+        super().__init__()
+        self.texts = texts
+
+    def forward(
+        self, features: Mapping[str, torch.Tensor], present: Mapping[str, torch.Tensor]
+    ) -> Imputations:
+        there = present["image"]
+        copied = self.texts[torch.arange(len(there)) % len(self.texts)]
+        return Imputations(
+            {"text": Estimate.plain(copied)}, {"text": there}, torch.zeros(len(there))
+        )
+
+
+def test_an_imputer_that_copies_reports_is_caught(tiny: Configure, prepared: Prepare) -> None:
+    config = tiny()
+    data = prepared(config)
+    name = paired_site(data)
+
+    def train(planted: PreparedData) -> MultimodalModel:
+        model = initial_model(config, data.test.batch.labels.shape[1])
+        own = planted.sites[name].batch
+        with torch.no_grad():
+            model.imputer = Copying(model.encode(own)["text"][: len(data.test.batch) // 2])
+        return model
+
+    attempt = audit_canaries(config, data, name, train, count=16, seed=0)
+    assert attempt.scores[attempt.members].min() > attempt.scores[~attempt.members].max()
