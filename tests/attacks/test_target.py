@@ -32,8 +32,8 @@ def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(areas) == {
         "loss", "entropy", "modified-entropy", "calibrated-loss", "lira", "lira-online", "rmia",
     }  # fmt: skip
-    assert areas["loss"] > 0.57
-    assert areas["lira"] > 0.57
+    assert areas["loss"] > 0.68
+    assert areas["rmia"] > areas["lira"] > areas["loss"]
 
 
 def planted(strength: float, *, findings: bool) -> dict[str, Any]:
