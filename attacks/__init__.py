@@ -3,3 +3,7 @@
 A library of its own: NumPy arrays and torch modules in, results out. It knows nothing of the
 federation, the accountant or the files of privfin.
 """
+
+from attacks.target import Target
+
+__all__ = ["Target"]
