@@ -74,7 +74,14 @@ class Measured:
         }
 
 
-def measure(attempt: Attempt, *, delta: float, confidence: float = 0.95, seed: int = 0) -> Measured:
+def measure(
+    attempt: Attempt,
+    *,
+    delta: float,
+    confidence: float = 0.95,
+    tests: int = 1,
+    seed: int = 0,
+) -> Measured:
     """Measure one attack.
 
     The bound is :func:`attacks.one_run.one_run_epsilon` on the patients of
@@ -85,14 +92,18 @@ def measure(attempt: Attempt, *, delta: float, confidence: float = 0.95, seed: i
     Args:
         attempt: the attack, one score a patient.
         delta: at which ε is claimed, in [0, 1).
-        confidence: of every interval and of the bound, in (0, 1).
+        confidence: of every interval, in (0, 1), and of the bound.
+        tests: how many bounds are read together; each has this share of the error, so that with
+            ``confidence`` all of them hold. 0 states no bound.
         seed: of the coins.
 
     Raises:
-        ValueError: a side has no patient.
+        ValueError: a side has no patient, or ``tests`` is negative.
     """
+    if tests < 0:
+        raise ValueError(f"tests must be at least 0, got {tests}")
     curve = roc(attempt.scores, attempt.members)
-    chosen = coin_patients(attempt.members, seed)
+    chosen = coin_patients(attempt.members, seed) if tests else np.empty(0, dtype=np.int64)
     m = chosen.size
     guesses = sorted({(round(a * m), round(b * m)) for a, b in _GUESSED} - {(0, 0)})
     bound = None
@@ -104,7 +115,7 @@ def measure(attempt: Attempt, *, delta: float, confidence: float = 0.95, seed: i
             choice="bonferroni",
             guesses=guesses,
             delta=delta,
-            confidence=confidence,
+            confidence=1.0 - (1.0 - confidence) / tests,
         )
     return Measured(
         attempt,

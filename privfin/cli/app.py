@@ -16,7 +16,18 @@ from collections.abc import Sequence
 import click
 import typer
 
-from privfin.cli import budget, compare, data, doctor, federation, plan, predict, sweep, train
+from privfin.cli import (
+    audit,
+    budget,
+    compare,
+    data,
+    doctor,
+    federation,
+    plan,
+    predict,
+    sweep,
+    train,
+)
 from privfin.cli.stopping import INTERRUPTED, StoppedError
 from privfin.errors import PrivfinError
 
@@ -35,6 +46,7 @@ app.command("train", epilog=train.EPILOG)(train.train)
 app.command("plan", epilog=plan.EPILOG)(plan.plan)
 app.command("predict", epilog=predict.EPILOG)(predict.predict)
 app.command("compare", epilog=compare.EPILOG)(compare.compare)
+app.add_typer(audit.app, name="audit")
 app.add_typer(data.app, name="data")
 app.add_typer(budget.app, name="budget")
 app.add_typer(doctor.app, name="doctor")
