@@ -10,7 +10,7 @@ import numpy as np
 from attacks.attempt import Attempt
 from attacks.auc import Auc, auc
 from attacks.coins import coin_patients
-from attacks.limits import Bound
+from attacks.limits import Bound, FloatArray
 from attacks.roc import REPORTED_RATES, OperatingPoint, Roc, roc, tpr_at_fpr
 from attacks.thresholds import guess_bound
 
@@ -86,8 +86,9 @@ def measure(
 
     The bound is :func:`attacks.one_run.one_run_epsilon` on the patients of
     :func:`attacks.coins.coin_patients`: guesses are the 1 %, 5 % or 20 % with the highest and the
-    lowest scores, the best of the three at a third of the error each. It holds for every
-    (ε, δ)-private training, add/remove, if members and non-members were split at random.
+    lowest scores (equal ones in random order), the best of the three at a third of the error each.
+    It holds for every (ε, δ)-private training, add/remove, if members and non-members were split at
+    random.
 
     Args:
         attempt: the attack, one score a patient.
@@ -109,7 +110,7 @@ def measure(
     bound = None
     if guesses and min(attempt.members[chosen].sum(), (~attempt.members[chosen]).sum()) > 0:
         bound = guess_bound(
-            attempt.scores[chosen],
+            _without_ties(attempt.scores[chosen], seed),
             attempt.members[chosen],
             route="one_run",
             choice="bonferroni",
@@ -125,6 +126,18 @@ def measure(
         m,
         curve,
     )
+
+
+def _without_ties(scores: FloatArray, seed: int) -> FloatArray:
+    """Ranks, equal scores in an order drawn at random.
+
+    A guess that divides a block of ties is an attack that throws coins within it. Counting all of
+    its guesses as wrong would show nothing of an attack that only says yes or no.
+    """
+    drawn = np.random.default_rng([seed, 0x71E5]).permutation(scores.size)
+    ranks = np.empty(scores.size)
+    ranks[np.lexsort((drawn, scores))] = np.arange(scores.size)
+    return ranks
 
 
 def thinned(curve: Roc) -> list[list[float]]:

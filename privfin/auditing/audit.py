@@ -28,7 +28,7 @@ from privfin.auditing.canary_results import CanaryResult
 from privfin.auditing.imputer_attacks import error_attempts, retrieval_attempt
 from privfin.auditing.inversion import audit_inversion
 from privfin.auditing.inversion_public import phantom_public
-from privfin.auditing.membership import WITH_SHADOWS, Answers, attempts
+from privfin.auditing.membership import WITH_SHADOWS, Answers, attempts, too_few
 from privfin.auditing.patients import (
     described,
     shadow_coins,
@@ -267,6 +267,11 @@ class _Audit:
         )
         kept = with_known_labels(self.population)
         answers = answers.of(kept)
+        self.left_out += [
+            f"{name}: too few shadow models"
+            for name in self.options.attacks
+            if too_few(answers, name)
+        ]
         parts = strata(self.population, self.config)
         found: list[Attempt] = []
         for number, (name, chosen) in enumerate(parts.items()):

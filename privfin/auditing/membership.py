@@ -73,7 +73,7 @@ def attempts(answers: Answers, names: Sequence[str], stratum: str) -> list[Attem
     """Carry out attacks on the patients of a stratum.
 
     A patient's score is the mean over its records. An attack for which there are too few shadow
-    models (two trained with and two without every record) is left out.
+    models is left out: see :func:`too_few`.
 
     Args:
         answers: of the records of this stratum.
@@ -87,7 +87,7 @@ def attempts(answers: Answers, names: Sequence[str], stratum: str) -> list[Attem
     for name in names:
         if name not in ATTACKS:
             raise KeyError(name)
-        if name in WITH_SHADOWS and not _enough(answers, name):
+        if too_few(answers, name):
             continue
         by_record = record_scores(answers, name)
         found.append(
@@ -166,17 +166,20 @@ def _stacked(answers: Answers) -> FloatArray:
     return scores.stacked(target, np.stack(made), inside[[i for i, _ in taught]])
 
 
-def _enough(answers: Answers, name: str) -> bool:
-    """Whether every record has the shadows that an attack needs, one more for the stacked one."""
+def too_few(answers: Answers, name: str) -> bool:
+    """Whether some record lacks the shadow models that an attack needs.
+
+    Two without it, and online two with it; one more for ``stacked``, which leaves one out.
+    """
+    if name not in WITH_SHADOWS:
+        return False
+    if not len(answers.shadows):
+        return True
     least = 3 if name == "stacked" else 2
     inside = answers.inside.sum(axis=0)
-    outside = (~answers.inside).sum(axis=0)
-    with_inside = name in ("lira-online", "rmia-online")
-    return (
-        bool(len(inside))
-        and outside.min(initial=10**9) >= least
-        and (not with_inside or inside.min(initial=10**9) >= least)
-    )
+    online = name in ("lira-online", "rmia-online")
+    outside = len(answers.shadows) - inside
+    return bool(outside.min() < least or (online and inside.min() < least))
 
 
 def _note(answers: Answers, name: str) -> str:

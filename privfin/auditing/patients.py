@@ -11,20 +11,34 @@ from privfin.config import RunConfig
 from privfin.federation.assessment import cells
 
 _COINS = 0x5AD0
+# Shadow models with, and without, every patient.
+_EACH_SIDE = 2
 
 
 def shadow_coins(population: Population, models: int, seed: int) -> BoolArray:
     """(models, patients): each patient in or out by a coin of its own.
 
     A site's coin is as likely to be in as its patients are to be members, so that a shadow trains
-    on as many as the run did. The coins are public: they have nothing to do with who is a member.
+    on about as many as the run did. A patient's coins are thrown again until two models have the
+    patient and two do not: attacks need both. The coins are public: they have nothing to do with
+    who is a member.
+
+    Raises:
+        ValueError: fewer than four models.
     """
+    if models < 2 * _EACH_SIDE:
+        raise ValueError(f"it takes {2 * _EACH_SIDE} shadow models or more, not {models}")
     rates = np.concatenate(
         [np.full(len(site.patients), site.members.mean()) for site in population.sites]
     )
     rng = np.random.default_rng([seed, _COINS])
     coins: BoolArray = rng.random((models, rates.size)) < rates
-    return coins
+    while True:
+        inside = coins.sum(axis=0)
+        again = np.flatnonzero(np.minimum(inside, models - inside) < _EACH_SIDE)
+        if not again.size:
+            return coins
+        coins[:, again] = rng.random((models, again.size)) < rates[again]
 
 
 def described(population: Population) -> npt.NDArray[np.float64]:

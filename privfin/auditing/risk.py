@@ -70,7 +70,7 @@ def read_rule(text: str) -> Rule:
 
 
 def passed(rules: Sequence[Rule], measured: Sequence[Measured]) -> list[str]:
-    """A line for every risk rule that an attack passes, in words.
+    """A line for every risk rule that some attack passes: the worst one, and how many there are.
 
     AUC and TPR are held against their measured values, not against a limit of their intervals: a
     rule is to be kept, not to be shown broken.
@@ -79,14 +79,14 @@ def passed(rules: Sequence[Rule], measured: Sequence[Measured]) -> list[str]:
     for rule in rules:
         if rule.limit is None:
             continue
-        for one in measured:
-            value = _value(rule, one)
-            if value is not None and value > rule.limit:
-                at = one.attempt
-                lines.append(
-                    f"{rule.text}: {at.attack} on patients '{at.stratum}', seen by the "
-                    f"{at.observer}: {value:.4g}"
-                )
+        values = [(_value(rule, one), one.attempt) for one in measured]
+        over = [(v, at) for v, at in values if v is not None and v > rule.limit]
+        if over:
+            worst, at = max(over, key=lambda pair: pair[0])
+            lines.append(
+                f"{rule.text}: passed by {len(over)} of {len(measured)} attacks, most by "
+                f"{at.attack} on patients '{at.stratum}', seen by the {at.observer}: {worst:.4g}"
+            )
     return lines
 
 

@@ -148,8 +148,8 @@ def _options(
     if not 0.5 < confidence < 1:
         raise ConfigError(f"--confidence {confidence} must lie between 0.5 and 1")
     number = SHADOWS[suite] if shadows is None else shadows
-    if number < 0 or 0 < number < 4:
-        raise ConfigError(f"--shadows {number} must be 0 or at least 4")
+    if number < 0 or 0 < number < 8:
+        raise ConfigError(f"--shadows {number} must be 0 or at least 8")
     names: tuple[str, ...] = QUICK_ATTACKS if suite == "quick" else FULL_ATTACKS
     if attacks is not None:
         names = tuple(dict.fromkeys(name.strip() for name in attacks.split(",")))

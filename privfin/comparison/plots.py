@@ -82,7 +82,9 @@ def _bar(
 ) -> None:
     """A mark with the summary's error bar, across or upright."""
     low, high = summary.reach
-    reach = None if math.isnan(low) else [[summary.mean - low], [high - summary.mean]]
+    # With few resamples the value itself may lie outside its percentile interval.
+    ends = (max(0.0, summary.mean - low), max(0.0, high - summary.mean))
+    reach = None if math.isnan(low) else [[ends[0]], [ends[1]]]
     axis.errorbar(
         x,
         y,

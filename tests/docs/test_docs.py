@@ -121,7 +121,9 @@ def test_commands_parse(page: str, line: str) -> None:
     words = shlex.split(line, comments=True)[1:]
     command: click.Command = typer.main.get_command(command_line.app)
     while isinstance(command, click.Group):
-        command = command.commands[words.pop(0)]
+        _, found, words = command.resolve_command(click.Context(command), words)
+        assert found is not None
+        command = found
     with command.make_context(str(command.name), words) as context:
         load_config(None, [parse_override(text) for text in context.params.get("set_") or []])
         config = context.params.get("config")
