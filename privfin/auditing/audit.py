@@ -41,6 +41,7 @@ from privfin.auditing.report import AuditReport, claims_of
 from privfin.auditing.risk import Rule, passed
 from privfin.auditing.shadow_cache import ShadowCache, cached_shadows
 from privfin.auditing.shadow_modules import stacked_logits
+from privfin.auditing.shadow_training import StoppedError
 from privfin.auditing.views import coordinator_view, site_view
 from privfin.config import RunConfig
 from privfin.errors import DataError, PlanError, UserInputError
@@ -153,15 +154,15 @@ class _Audit:
     def report(self) -> AuditReport:
         options = self.options
         claims = claims_of(self.run.privacy)
-        progress, left = self.progress, self.left_out
-        progress("blind classifier", 0, 1)
+        left = self.left_out
+        self._next("blind classifier")
         blind = self._guards()
         shadow_vectors, coins = self._shadows()
         found: list[Attempt] = []
         if options.looks_as("outsider"):
             found += self._outsider(shadow_vectors, coins)
         if options.looks_as("site"):
-            progress("the site's view", 0, 1)
+            self._next("the site's view")
             found += site_view(self.run, self.population, public=self.data.public)
         views: dict[str, Any] = {}
         full = options.suite == "full"
@@ -171,14 +172,16 @@ class _Audit:
         attributes: list[dict[str, Any]] = []
         inversion = None
         if full and options.looks_as("outsider"):
+            self._next("canaries")
             canaries = self._canaries()
-            progress("attribute inference", 0, 1)
+            self._next("attribute inference")
             results, notes = attribute_results(
                 self.model, self.population, self.config.evaluation.age_bands
             )
             attributes = [one.to_dict() for one in results]
             left += notes
         if full and options.looks_as("coordinator"):
+            self._next("gradient inversion")
             inversion = self._inversion()
         measured = self._measure(found, claims)
         return AuditReport(
@@ -196,6 +199,12 @@ class _Audit:
             left,
             passed(options.rules, measured),
         )
+
+    def _next(self, stage: str) -> None:
+        """Begin another part, unless the auditor has asked to stop."""
+        if self.should_stop():
+            raise StoppedError
+        self.progress(stage, 0, 1)
 
     def _measure(self, found: Sequence[Attempt], claims: dict[str, Any]) -> list[Measured]:
         """Bounds are stated on all patients only, and share the error."""
@@ -249,8 +258,8 @@ class _Audit:
 
     def _outsider(self, vectors: npt.NDArray[np.float32], coins: BoolArray) -> list[Attempt]:
         queries, records = self.population.queries(), self.population.records
+        self._next("asking the models")
         progress = self.progress
-        progress("asking the models", 0, 1)
         own = initial_model(self.config, len(self.population.label_names))
         every = np.concatenate([flatten(self.model)[None], vectors])
         logits = stacked_logits(own, every, queries, public=self.data.public).astype(np.float64)
@@ -317,7 +326,7 @@ class _Audit:
         found: list[Attempt] = []
         rounds = min(_TAPPED, self.config.training.rounds)
         for kind in dict.fromkeys((self.config.crypto.encryption, "none")):
-            self.progress(f"the coordinator's view, encryption {kind}", 0, 1)
+            self._next(f"the coordinator's view, encryption {kind}")
             try:
                 view = coordinator_view(
                     self.config, self.plan, self.data, self.population,

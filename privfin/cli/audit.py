@@ -183,7 +183,11 @@ def _attack(console: Console, run: Run, config: RunConfig, options: AuditOptions
     from privfin.models.feature_cache import default_cache
 
     display = TrainingDisplay(console)
-    with display, stop_on_interrupt(lambda text: None) as asked:
+    note = (
+        "stopping before the next part (press Ctrl-C again to stop now); shadow models that are "
+        "done are kept"
+    )
+    with display, stop_on_interrupt(lambda _: display.note(note)) as asked:
         try:
             return audit_run(
                 run,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,33 @@ def test_a_bound_above_the_claim_is_a_contradiction(
     assert said.code == 4
     assert "CONTRADICTION" in said.out
     assert json.loads((audited / "audit.json").read_text())["verdict"] == "contradiction"
+
+
+def test_a_stopped_audit_keeps_its_shadow_models_and_writes_nothing_else(
+    audited: Path, privfin: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from privfin.auditing import audit as auditing
+
+    monkeypatch.setenv("PRIVFIN_CACHE", str(tmp_path / "cache"))
+    asked = auditing.stacked_logits
+
+    def interrupt(*given: Any, **options: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return asked(*given, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(auditing, "stacked_logits", interrupt)
+        said = privfin("audit", audited, "--shadows", 8)
+    assert said.code == 130
+    assert "stopping before the next part" in said.out
+    assert said.err.count("\n") == 1
+    assert not (audited / "audit.json").exists()
+    kept = sorted((tmp_path / "cache" / "shadows").iterdir())
+    assert kept
+    assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
+    again = privfin("audit", audited, "--shadows", 8)
+    assert again.code == 0, again.err
+    assert sorted((tmp_path / "cache" / "shadows").iterdir()) == kept
 
 
 @pytest.mark.parametrize(
