@@ -73,7 +73,8 @@ def test_every_pooled_figure_lies_within_its_bounds(rows: list[Any], kind: str) 
     auprc = auprc_from(total.positives, total.negatives)
     if 0 < label.sum() < label.size:
         assert holds(auroc, roc_auc_score(label, score))
-        assert holds(auprc, average_precision_score(label, score))
+        # scikit-learn's sum may exceed 1 in its last digit.
+        assert holds(auprc, min(1.0, average_precision_score(label, score)))
     else:
         assert math.isnan(auroc.value) and math.isnan(auprc.value)
     if not label.size:
