@@ -22,6 +22,7 @@ from attacks.attempt import Attempt
 from attacks.errors import AuditRefusedError
 from attacks.guards import BlindResult, check_blind, check_disjoint, check_evaluation_mode
 from attacks.measure import Measured, measure
+from attacks.patients import owners
 from privfin.auditing.attributes import attribute_results
 from privfin.auditing.canaries import audit_canaries
 from privfin.auditing.canary_results import CanaryResult
@@ -37,7 +38,7 @@ from privfin.auditing.patients import (
     with_known_labels,
 )
 from privfin.auditing.population import BoolArray, Population, SitePool, read_population
-from privfin.auditing.report import AuditReport, claims_of
+from privfin.auditing.report import AuditReport, Claim, claims_of
 from privfin.auditing.risk import Rule, passed
 from privfin.auditing.shadow_cache import ShadowCache, cached_shadows
 from privfin.auditing.shadow_modules import stacked_logits
@@ -70,6 +71,8 @@ SHADOWS = {"quick": 16, "full": 64}
 _TAPPED = 3
 #: Invented patients of a canary training.
 _CANARIES = 500
+#: Bounds of a canary training: the black-box one and the white-box one.
+_CANARY_BOUNDS = 2
 # Strata with fewer patients on a side say nothing.
 _FEWEST = 20
 
@@ -171,9 +174,11 @@ class _Audit:
         canaries: Sequence[CanaryResult] = ()
         attributes: list[dict[str, Any]] = []
         inversion = None
+        tests = self._tests(found)
         if full and options.looks_as("outsider"):
             self._next("canaries")
-            canaries = self._canaries()
+            tests += _CANARY_BOUNDS
+            canaries = self._canaries(1.0 - (1.0 - options.confidence) / tests)
             self._next("attribute inference")
             results, notes = attribute_results(
                 self.model, self.population, self.config.evaluation.age_bands
@@ -183,7 +188,7 @@ class _Audit:
         if full and options.looks_as("coordinator"):
             self._next("gradient inversion")
             inversion = self._inversion()
-        measured = self._measure(found, claims)
+        measured = self._measure(found, claims, tests)
         return AuditReport(
             self.run.run_id,
             options.suite,
@@ -206,15 +211,27 @@ class _Audit:
             raise StoppedError
         self.progress(stage, 0, 1)
 
-    def _measure(self, found: Sequence[Attempt], claims: dict[str, Any]) -> list[Measured]:
-        """Bounds are stated on all patients only, and share the error."""
-        tests = sum(one.stratum == "all" for one in found)
+    def _tests(self, found: Sequence[Attempt]) -> int:
+        """How many attacks state a bound: those on all patients, if membership was a coin."""
+        if self.population.is_random_split:
+            return sum(one.stratum == "all" for one in found)
+        self.left_out.append(
+            "bounds of membership attacks: the data set names its own held-out patients, so "
+            "membership was no coin"
+        )
+        return 0
+
+    def _measure(
+        self, found: Sequence[Attempt], claims: dict[str, Claim], tests: int
+    ) -> list[Measured]:
+        """All ``tests`` bounds of the audit, canaries' included, share the error."""
+        stated = self.population.is_random_split
         return [
             measure(
                 one,
                 delta=claims[one.observer].delta,
                 confidence=self.options.confidence,
-                tests=tests if one.stratum == "all" else 0,
+                tests=tests if stated and one.stratum == "all" else 0,
             )
             for one in found
         ]
@@ -263,9 +280,7 @@ class _Audit:
         own = initial_model(self.config, len(self.population.label_names))
         every = np.concatenate([flatten(self.model)[None], vectors])
         logits = stacked_logits(own, every, queries, public=self.data.public).astype(np.float64)
-        owner = np.empty(len(queries), dtype=np.int64)
-        for patient, rows in enumerate(records):
-            owner[rows] = patient
+        owner = owners(records, len(queries))
         answers = Answers(
             queries.labels.numpy().astype(np.float64),
             logits[0],
@@ -290,12 +305,13 @@ class _Audit:
                 found += attempts(part, self.options.attacks, name)
             else:
                 self.left_out.append(f"patients '{name}': fewer than {_FEWEST} on a side")
+        models = self._models(vectors)
         for pool, at in zip(self.population.sites, site_slices(self.population), strict=True):
-            found += self._imputer(pool, vectors, coins[:, at])
+            found += self._imputer(pool, models, coins[:, at])
         return _joined(found)
 
     def _imputer(
-        self, pool: SitePool, vectors: npt.NDArray[np.float32], coins: BoolArray
+        self, pool: SitePool, shadows: Sequence[MultimodalModel], coins: BoolArray
     ) -> list[Attempt]:
         """Imputer and retrieval attacks at a site that has pairs; none elsewhere."""
         present = list(pool.queries.present.values())
@@ -303,9 +319,7 @@ class _Audit:
             return []
         try:
             return [
-                *error_attempts(
-                    self.model, pool, self._models(vectors), coins if len(vectors) else None
-                ),
+                *error_attempts(self.model, pool, shadows, coins if shadows else None),
                 retrieval_attempt(self.model, pool),
             ]
         except PlanError as error:
@@ -343,10 +357,10 @@ class _Audit:
             }
         return found
 
-    def _canaries(self) -> list[CanaryResult]:
+    def _canaries(self, confidence: float) -> list[CanaryResult]:
         return audit_canaries(
             self.run, self.config, self.plan, self.data,
-            canaries=_CANARIES, confidence=self.options.confidence, level="patient",
+            canaries=_CANARIES, confidence=confidence, level="patient",
             progress=self.progress, should_stop=self.should_stop,
         )  # fmt: skip
 

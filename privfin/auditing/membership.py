@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from attacks import scores
 from attacks.attempt import Attempt
 from attacks.limits import BoolArray, FloatArray
+from attacks.patients import by_patient, owners
 
 #: Attacks that need the model alone.
 ALONE = ("loss", "entropy", "modified-entropy")
@@ -95,7 +95,7 @@ def attempts(answers: Answers, names: Sequence[str], stratum: str) -> list[Attem
                 name,
                 "outsider",
                 stratum,
-                patient_scores(by_record, answers.patients),
+                by_patient(by_record, owners(answers.patients, len(by_record))),
                 answers.members,
                 _note(answers, name),
             )
@@ -189,11 +189,3 @@ def _note(answers: Answers, name: str) -> str:
     return (
         f"{len(answers.shadows)} shadow models, {outside.min()} to {outside.max()} without a record"
     )
-
-
-def patient_scores(
-    by_record: npt.NDArray[np.float64], patients: Sequence[Sequence[int]]
-) -> FloatArray:
-    """(patients,) the mean over each patient's records."""
-    means: FloatArray = np.array([by_record[list(rows)].mean() for rows in patients])
-    return means

@@ -71,10 +71,15 @@ class SitePool:
 
 @dataclass(frozen=True)
 class Population:
-    """All patients of an audit, by site."""
+    """All patients of an audit, by site.
+
+    ``is_random_split`` says whether held-out patients were drawn at random; a source may name its
+    own instead, and then membership is no coin.
+    """
 
     sites: tuple[SitePool, ...]
     label_names: tuple[str, ...]
+    is_random_split: bool = True
 
     @property
     def members(self) -> BoolArray:
@@ -150,7 +155,7 @@ def read_population(
         ]
         sites.append(_pool(name, sides))
     progress("encoding patients", len(inside), len(inside))
-    return Population(tuple(sites), dataset.label_names)
+    return Population(tuple(sites), dataset.label_names, loaded.test_patients is None)
 
 
 @dataclass(frozen=True)

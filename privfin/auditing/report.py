@@ -135,9 +135,11 @@ def claims_of(privacy: dict[str, Any]) -> dict[str, Claim]:
         # What would be seen without encryption is covered by the noise of every single site only.
         "coordinator, no encryption": "coordinator with a site",
     }
+    # A single update of shared noise has one share of it: only the sum is claimed anything of.
+    unclaimed = {"coordinator, no encryption"} if privacy["trust"].startswith("shared") else set()
     found = {}
     for name, said in stated.items():
         block = privacy["observers"].get(said) or privacy["observers"]["another site"]
-        epsilon = float(block["epsilon"]) if private else math.inf
+        epsilon = float(block["epsilon"]) if private and name not in unclaimed else math.inf
         found[name] = Claim(epsilon, float(block["delta"]))
     return found

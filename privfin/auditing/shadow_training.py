@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -217,15 +217,15 @@ class _Handed:
         return self.levels
 
 
-class _Exchange:
+class _Exchange(Protocol):
     """One exchange of all models with all sites."""
 
     def run(self, starts: Vectors, number: int) -> Iterator[Any]:
         """The average updates of each model, in order."""
-        raise NotImplementedError
+        ...
 
 
-class _LocalExchange(_Exchange):
+class _LocalExchange:
     def __init__(
         self,
         config: RunConfig,
@@ -263,7 +263,7 @@ class _LocalExchange(_Exchange):
             yield self._work[0].incoming(np.asarray(total), self._cohort)
 
 
-class _JointExchange(_Exchange):
+class _JointExchange:
     def __init__(
         self, config: RunConfig, plan: TrainingPlan, sites: Sequence[ShadowSite], models: int
     ) -> None:

@@ -28,6 +28,7 @@ from attacks.federated import (
     trajectory_slope,
 )
 from attacks.gradients import LossOfOne, alignments, cosines
+from attacks.patients import by_patient, owners
 from privfin.auditing.population import Population, SitePool
 from privfin.auditing.wire import Reading, TappedRounds, tap_rounds
 from privfin.config import Encryption, RunConfig
@@ -92,7 +93,7 @@ def site_view(
     if not rounds:
         raise UserInputError(f"{run.path} has no checkpoints: a site's view needs them")
     signals = np.stack(rounds)
-    members = _members(population)
+    members = population.members
     note = f"minus the loss of {len(signals)} global models"
     scores = {"trajectory mean": trajectory_mean(signals)}
     if len(signals) > 1:
@@ -165,7 +166,7 @@ def coordinator_view(
     who = "coordinator" if hidden else "coordinator, no encryption"
     what = "bytes of encrypted updates" if hidden else "updates of single sites"
     note = f"{what} in {len(tapped.starts)} rounds; the other sites are the null"
-    members = _members(population)
+    members = population.members
     attempts = tuple(
         Attempt(name, who, "all", np.concatenate(scores), members, note)
         for name, scores in (("fedmia update", by_update), ("fedmia model", by_model))
@@ -226,11 +227,7 @@ def _patient_signals(model: MultimodalModel, pool: SitePool, weight: float) -> F
 
 def _by_patient(values: FloatArray, patients: Sequence[Sequence[int]]) -> FloatArray:
     """Means (..., patients) over each patient's records of (..., records)."""
-    return np.stack([values[..., list(own)].mean(axis=-1) for own in patients], axis=-1)
-
-
-def _members(population: Population) -> npt.NDArray[np.bool_]:
-    return np.concatenate([pool.members for pool in population.sites])
+    return by_patient(values, owners(patients, values.shape[-1]))
 
 
 def _model(config: RunConfig, labels: int, public: Batch | None) -> MultimodalModel:

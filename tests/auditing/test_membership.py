@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from privfin.auditing.membership import ATTACKS, Answers, attempts, patient_scores, too_few
+from privfin.auditing.membership import ATTACKS, Answers, attempts, too_few
 
 MODELS, PATIENTS, LABELS = 24, 300, 4
 
@@ -73,10 +73,6 @@ def test_a_stratum_is_its_patients_alone() -> None:
     for new, old in zip(part.patients, np.flatnonzero(chosen).tolist(), strict=True):
         assert np.array_equal(part.target[list(new)], given.target[list(given.patients[old])])
         assert np.array_equal(part.inside[:, list(new)], given.inside[:, list(given.patients[old])])
-
-
-def test_a_patients_score_is_the_mean_over_records() -> None:
-    assert patient_scores(np.array([1.0, 2.0, 6.0]), [[0], [1, 2]]).tolist() == [1.0, 4.0]
 
 
 def test_an_unknown_attack_is_no_attack() -> None:

@@ -78,10 +78,20 @@ def test_a_run_that_is_not_private_claims_nothing() -> None:
     observers = dict.fromkeys(
         ("outsider", "another site", "coordinator", "coordinator with a site"), stated
     )
-    private = claims_of({"claim": "dp", "observers": observers})
+    private = claims_of({"claim": "dp", "observers": observers, "trust": "local: ..."})
     assert {c.epsilon for c in private.values()} == {8.0}
-    open_run = claims_of({"claim": "NOT PRIVATE: ...", "observers": observers})
+    open_run = claims_of({"claim": "NOT PRIVATE", "observers": observers, "trust": "local"})
     assert {c.epsilon for c in open_run.values()} == {math.inf}
+
+
+def test_shared_noise_claims_nothing_of_single_updates() -> None:
+    """One share of the noise is in each: leaking without encryption is no contradiction."""
+    observers = {
+        key: {"epsilon": 8.0, "delta": 1e-05} for key in ("outsider", "another site", "coordinator")
+    }
+    found = claims_of({"claim": "dp", "observers": observers, "trust": "shared: the noise ..."})
+    assert found["coordinator, no encryption"].epsilon == math.inf
+    assert found["coordinator"].epsilon == found["outsider"].epsilon == 8.0
 
 
 def test_more_tests_make_every_bound_smaller() -> None:

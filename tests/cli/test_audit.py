@@ -87,6 +87,24 @@ def test_a_bound_above_the_claim_is_a_contradiction(
     assert json.loads((audited / "audit.json").read_text())["verdict"] == "contradiction"
 
 
+def test_no_bound_where_membership_was_no_coin(
+    audited: Path, privfin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from privfin.auditing import audit as auditing
+
+    read = auditing.read_population
+    monkeypatch.setattr(
+        auditing, "read_population", lambda *given: replace(read(*given), is_random_split=False)
+    )
+    said = privfin("audit", audited, "--observer", "site", "--json")
+    assert said.code == 0, said.err
+    found = json.loads(said.out)
+    assert {attack["epsilon_bound"] for attack in found["attacks"]} == {None}
+    assert any("membership was no coin" in line for line in found["left_out"])
+
+
 def test_a_stopped_audit_keeps_its_shadow_models_and_writes_nothing_else(
     audited: Path, privfin: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
