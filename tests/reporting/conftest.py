@@ -1,0 +1,342 @@
+"""A whole report made by hand, for tests of what is made from reports. Its numbers are invented."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from privfin.reporting.facts import declared, derived, measured, not_applicable, not_assessed
+from privfin.reporting.schema import SCHEMA_VERSION, Report
+
+OPEN = not_assessed("a person has to answer this", "answers file")
+
+
+def _points(*pairs: tuple[float, float]) -> list[dict[str, float]]:
+    return [{"false_positive_rate": a, "true_positive_rate": b} for a, b in pairs]
+
+
+def _interval(value: float, low: float, high: float) -> dict[str, float]:
+    return {"value": value, "low": low, "high": high}
+
+
+def _observer(name: str, sees: str) -> dict[str, Any]:
+    return {
+        "observer": name, "sees": sees, "epsilon": 7.9999, "delta": 1e-5, "mu": 1.6918,
+        "mu_excess": 0.0117, "best_accuracy": 0.7894, "certainty_of_epsilon_alone": 0.99966,
+        "trade_off": _points((0.001, 0.073), (0.01, 0.242), (0.1, 0.62)),
+    }  # fmt: skip
+
+
+def _attack(name: str, observer: str, stratum: str, auc: float, tpr: float) -> dict[str, Any]:
+    is_all = stratum == "all"
+    return {
+        "attack": name, "observer": observer, "stratum": stratum,
+        "members": 1125, "nonmembers": 375, "auc": _interval(auc, auc - 0.03, auc + 0.03),
+        "tpr": [
+            {"target_fpr": target, "tpr": _interval(tpr, tpr / 2, 2 * tpr), "fpr": target,
+             "is_resolved": target >= 0.01}
+            for target in (0.01, 0.001)
+        ],
+        "epsilon_bound": 0.2 if is_all else None, "epsilon_ceiling": 3.5 if is_all else None,
+        "claim": 7.9999, "curve": [(0.0, 0.0), (0.01, tpr), (0.1, 0.12), (0.5, 0.52), (1.0, 1.0)],
+    }  # fmt: skip
+
+
+def _label(name: str, positives: int, auroc: float) -> dict[str, Any]:
+    return {
+        "label": name, "positives": positives, "negatives": 591 - positives,
+        "auroc": _interval(auroc, auroc - 0.06, auroc + 0.06), "auprc": _interval(0.3, 0.2, 0.4),
+        "ece": 0.02, "brier": 0.09, "left_out": None,
+    }  # fmt: skip
+
+
+def _cell(cell: str, auroc: float, labels: bool = True) -> dict[str, Any]:
+    return {
+        "cell": cell, "records": 591, "patients": 375,
+        "auroc": _interval(auroc, auroc - 0.03, auroc + 0.03),
+        "auprc": _interval(0.24, 0.22, 0.27), "ece": 0.027, "brier": 0.106, "confidence": 0.95,
+        "labels": [_label("Edema", 80, auroc), _label("Fracture", 7, 0.61)] if labels else [],
+        "withheld": None,
+    }  # fmt: skip
+
+
+def _site(name: str, modalities: list[str], patients: int) -> dict[str, Any]:
+    return {"site": name, "modalities": modalities, "patients": patients}
+
+
+def _mechanism(name: str) -> dict[str, Any]:
+    return {
+        "site": name, "mechanism": "DP-SGD, Poisson-subsampled Gaussian",
+        "noise_multiplier": 3.1457, "clip_norm": 0.1, "sampling_rate": 0.5664,
+        "sampler": "Poisson over patients, one record of each at random", "divisor": 64.0,
+        "steps": 80, "steps_planned": 80, "epsilon": 7.9999, "delta": 1e-5,
+    }  # fmt: skip
+
+
+def _sample_content() -> dict[str, Any]:
+    """The sample as plain values of facts."""
+    run = "manifest.json"
+    privacy = "privacy.json"
+    audit = "audit.json"
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "report": {
+            "report_id": measured("0f" * 16, "random"),
+            "created": measured("2026-01-02T03:04:05+00:00", "clock"),
+            "tool": measured("privfin 0.1.0", run),
+            "audience": declared("officer", "command line"),
+            "release_class": derived("internal", "audience"),
+            "withheld": derived((), "audience"),
+            "run_id": measured("17bb450b9995ddaf2693f1d9a914f898", run),
+            "run_name": measured("first", "run directory"),
+            "run_created": measured("2026-01-01T00:00:00+00:00", run),
+            "valid_until": OPEN,
+            "supersedes": not_applicable("the first report on this run", "answers file"),
+        },
+        "summary": [
+            {"key": key, "question": question, "text": text, "tone": tone, "fields": ["/guarantee"]}
+            for key, question, text, tone in (
+                ("trained", "What was trained, and for whom?",
+                 "A model of 14 labels over 3 sites.", "plain"),
+                ("protected", "Who is protected?",
+                 "One patient with all records: 1,125 patients.", "plain"),
+                ("odds", "What could an attacker still learn?",
+                 "From 50:50 to at most 79:21.", "plain"),
+                ("attacked", "Was it attacked?", "Yes, by 5 attacks; ceiling 3.5.", "plain"),
+                ("budget", "How much of each budget is used?", "8 of 12.", "plain"),
+                ("left-sites", "What left the sites?", "Ciphertexts, 14.3 MB.", "plain"),
+                ("not-covered", "What is not covered?", "12 things, see below.", "open"),
+                ("decide", "What does a person have to decide?", "4 questions are open.", "open"),
+                ("verify", "How is this file verified?",
+                 "privfin report verify report-officer.json", "plain"),
+            )
+        ],
+        "purpose": {
+            "task": derived("14 labels from image and text", run),
+            "labels": measured(("Edema", "Fracture"), run),
+            **dict.fromkeys(
+                ("intended_use", "people", "out_of_scope", "legal_basis", "necessity", "permit",
+                 "impact_assessment", "protection_officer"), OPEN),
+        },
+        "parties": {
+            "sites": measured((
+                _site("site-01", ["image"], 375), _site("site-02", ["text"], 375),
+                _site("site-03", ["image", "text"], 375)), run),
+            "sites_left": measured((), "events.jsonl"),
+            **dict.fromkeys(("roles", "coordinator", "recipients"), OPEN),
+            "trust": measured("local: every site adds the full noise itself", privacy),
+        },
+        "data": {
+            "source": measured("phantom", run),
+            "is_simulated": measured(True, run),
+            "unit": measured("one patient with all records", privacy),
+            "training_patients": derived(1125, run),
+            "held_out_patients": measured(375, "metrics.json"),
+            "notices": measured((), run),
+            "fingerprints": measured({"site-01": "1b" * 32, "held-out": "7a" * 32}, run),
+            **dict.fromkeys(("period", "label_origin", "consent"), OPEN),
+        },
+        "guarantee": {
+            "claim": measured("dp", privacy),
+            "is_private": derived(True, privacy),
+            "statement": derived("For every patient ... (7.9999, 1e-05) ...", privacy),
+            "unit": measured("patient", privacy),
+            "adjacency": measured("add or remove one patient, with all records", privacy),
+            "epsilon": derived(7.9999, privacy),
+            "delta": measured(1e-5, privacy),
+            "delta_times_patients": derived(0.00375, privacy),
+            "headline": measured("the largest epsilon of a site", privacy),
+            "no_person_at_two_sites": measured("checked", privacy),
+            "epsilon_at_every_site": derived(14.2, privacy),
+            "observers": derived((
+                _observer("outsider", "sees the final model"),
+                _observer("another site", "sees the sum of every round"),
+                _observer("coordinator", "sees ciphertexts, signatures, sizes and times"),
+                _observer("coordinator with a site", "can decrypt sums; masks hide updates"),
+            ), privacy),
+            "colluding_sites": not_applicable("noise is not shared", privacy),
+            "curve": derived(_points((0, 0), (0.001, 0.073), (0.01, 0.242), (0.1, 0.62),
+                                     (0.5, 0.95), (1, 1)), privacy),
+            "outputs": derived("the model of every round and the final one", privacy),
+            "accesses": derived("training steps", privacy),
+        },
+        "mechanism": {
+            "trust": measured("local: every site adds the full noise itself", privacy),
+            "target_epsilon": declared(8.0, run),
+            "sites": measured(tuple(map(_mechanism, ("site-01", "site-02", "site-03"))), privacy),
+            "aggregation": measured("every site that trains a segment counts the same", privacy),
+            "segments": measured(({"segment": "encoder.image", "parameters": 6416,
+                                   "sites_training_it": 2, "is_summed": True},), privacy),
+            "fine_tuning": not_applicable("no fine-tuning was asked for", run),
+            "randomness": derived("ChaCha20, keyed by the operating system", privacy),
+            "rounds": measured(4, "metrics.json"),
+        },
+        "accounting": {
+            "accountant": measured("dp_accounting PLD 0.6.0", privacy),
+            "recomputed_epsilon": derived(7.9999, "plan and events.jsonl"),
+            "second_accountant": derived(8.01, "Opacus PRV 1.6.0"),
+            "assumptions": measured((
+                {"assumption_id": "poisson-sampling", "text": "every patient is drawn alone",
+                 "status": "checked", "by": "the only sampler there is draws so"},
+                {"assumption_id": "real-numbers", "text": "noise is floating point",
+                 "status": "unknown", "by": "no proof"},
+            ), privacy),
+        },
+        "ledger": {
+            "status": measured("counted", run),
+            "meaning": measured("a ledger counts this run", run),
+            "budgets": derived((
+                {"population": "lungs", "cap_epsilon": 12.0, "cap_delta": 1e-5, "before": 1.0,
+                 "this_run": 8.0, "reserved": 0.0, "left": 3.0, "runs": 2, "refusals": 1,
+                 "raised": 0, "is_over": False},), "ledger"),
+            "extract": measured((
+                {"seq": 7, "time": "2026-01-01T00:00:00Z", "run": "17bb", "kind": "train",
+                 "state": "settled", "populations": "lungs", "epsilon": 8.0, "delta": 1e-5},),
+                "ledger"),
+            "head": measured({"ledger_id": "ab" * 16, "seq": 9, "hash": "cd" * 32,
+                              "public_key": "ef" * 32, "signature": "01" * 64}, run),
+            "check": measured("nothing found", "ledger"),
+            "heads_of_sites": measured((), "events.jsonl"),
+        },
+        "tuning": {
+            "trials": OPEN,
+            "is_counted": OPEN,
+            "chosen_by": measured("nothing: the mean of the last rounds' models", "metrics.json"),
+        },
+        "other_releases": {
+            "not_covered": measured(("the number of patients of each site is public",
+                                     "timing, file sizes and the number of rounds"), privacy),
+            "releases": derived(({"what": "AUROC of every cell", "seen_by": "readers"},),
+                                "metrics.json"),
+            "justification": OPEN,
+        },
+        "audit": {
+            "was_done": measured(True, audit),
+            "verdict": measured("none found", audit),
+            "suite": measured("quick", audit),
+            "confidence": measured(0.95, audit),
+            "shadow_models": measured(16, audit),
+            "blind_auc": measured(0.51, audit),
+            "attacks": measured((
+                _attack("loss", "outsider", "all", 0.51, 0.012),
+                _attack("lira", "outsider", "all", 0.52, 0.021),
+                _attack("lira", "outsider", "image only", 0.52, 0.02),
+                _attack("trajectory slope", "site", "all", 0.49, 0.009),
+            ), audit),
+            "best_attack": derived(1, audit),
+            "largest_ceiling": derived(3.5, audit),
+            "canaries": not_assessed("the quick suite has no canaries", audit),
+            "attributes": not_assessed("the quick suite infers no attributes", audit),
+            "inversion": not_assessed("the quick suite inverts no gradients", audit),
+            "left_out": measured((), audit),
+            "contradictions": measured((), audit),
+            "risks": measured((), audit),
+        },
+        "exchange": {
+            "encryption": measured("BFV, N 8192, 128-bit security, pairwise masks", privacy),
+            "kind": measured("bfv", run),
+            "single_updates": derived("nobody, by masks", privacy),
+            "readable_segments": measured(("imputer.image_to_text",), privacy),
+            "log2_failure": derived(-40.0, privacy),
+            "messages": derived((
+                {"what": "update: ciphertexts of a site's clipped and noised update",
+                 "sender": "site", "receiver": "coordinator", "protection": "BFV, masks",
+                 "readable_by": "nobody alone"},), "messages"),
+            "bytes_up": measured(14328774, "events.jsonl"),
+            "bytes_down": measured(14039076, "events.jsonl"),
+            "sizes_tell_sites_apart": not_assessed("the quick suite does not look", audit),
+        },
+        "utility": {
+            "cells": measured((_cell("both", 0.685), _cell("image only", 0.68),
+                               _cell("text only", 0.6)), "metrics.json"),
+            "groups": measured((
+                {"by": "sex", "group": "F", "cells": [_cell("both", 0.69, labels=False)],
+                 "left_out": {"text only": "fewer than 20 patients"}},), "metrics.json"),
+            "cost_of_privacy": not_assessed("no run without privacy was given", "command line"),
+            "is_secure": measured(False, "metrics.json"),
+            "noise": measured("none: computed on held-out patients", "metrics.json"),
+        },
+        "implementation": {
+            "components": measured(({"name": "python", "version": "3.11.7"},
+                                    {"name": "torch", "version": "2.13.0"},
+                                    {"name": "opacus", "version": "1.6.0"}), run),
+            "code_revision": measured("3ee841d", run),
+            "floating_point": measured("rounding: the proof is for real numbers", privacy),
+            "side_channels": measured(("timing, file sizes and the number of rounds",), privacy),
+            "parameters": measured(25000, privacy),
+        },
+        "security": {
+            "transport": measured("one process: a simulated federation", run),
+            "keys": derived("sites share the secret key; the coordinator has none", "design"),
+            "authentication": derived("Ed25519 over every message", "design"),
+            "raw_data": OPEN,
+            "retention": OPEN,
+            "threats": derived((
+                {"attacker": "outsider", "has": "the final model", "protection": "DP-SGD",
+                 "remains": "odds up to 79:21"},), privacy),
+        },
+        "reproducibility": {
+            "config_sha256": measured("ce" * 32, run),
+            "files": measured(tuple({"file": name, "sha256": digest * 32} for name, digest in (
+                ("manifest.json", "01"), ("model.safetensors", "02"), ("metrics.json", "03"),
+                ("privacy.json", "04"), ("events.jsonl", "05"), ("audit.json", "06"))), "files"),
+            "public_seed": measured(0, run),
+            "dp_randomness": derived("no seed of noise or sampling is kept anywhere", "design"),
+            "commands": derived(("privfin report verify report-officer.json --run first",), "run"),
+            "encoder_weights": measured({}, run),
+        },
+        "risks": {
+            "risks": derived((
+                {"risk_id": "membership", "event": "somebody learns that a patient took part",
+                 "criterion": "singling out", "evidence": "best attack: 2.1 % at 1 %",
+                 "fields": ["/audit/attacks"], "measure": "DP-SGD", "residual": "odds 79:21"},),
+                "privfin"),
+        },
+        "clause_map": {
+            "edition": measured("1", "privfin"),
+            "as_of": measured("2026-11", "privfin"),
+            "clauses": derived((
+                {"framework": "GDPR", "edition": "Regulation (EU) 2016/679", "clause": "35(7)(d)",
+                 "subject": "measures against risks", "is_verified": True,
+                 "fields": ["/guarantee", "/security"], "evidence": "partly",
+                 "remains": "necessity and proportionality"},), "clauses.json"),
+        },
+        "sign_off": {
+            "signatures": declared(({"role": "data protection officer"},
+                                    {"role": "controller"}), "answers file"),
+            "questions": derived((
+                {"key": "purpose.legal_basis", "text": "What is the legal basis?",
+                 "is_required": True, "is_answered": False},), "answers file"),
+        },
+        "comparison": {"runs": not_applicable("one run was given", "command line")},
+    }  # fmt: skip
+
+
+def _sample_report(**changes: Any) -> Report:
+    """The sample; ``audit__verdict=fact`` puts another fact at ``/audit/verdict``."""
+    content = _sample_content()
+    for name, fact in changes.items():
+        if "__" in name:
+            block, _, field = name.partition("__")
+            content[block][field] = fact
+        else:
+            content[name] = fact
+    return Report.model_validate(_plain(content))
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "model_dump"):
+        return _plain(value.model_dump())
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value
+
+
+@pytest.fixture(scope="session")
+def sample_report() -> Callable[..., Report]:
+    """Makes the sample report; ``audit__verdict=fact`` puts another fact at ``/audit/verdict``."""
+    return _sample_report
