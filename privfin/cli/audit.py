@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
-from typer.core import TyperGroup
 
 from privfin.cli import self_test
+from privfin.cli.run_first import RunFirst
 from privfin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,25 +42,8 @@ Exit codes: 0 nothing found, 2 bad input or numbers that would mislead,
 interrupted."""
 
 
-class _RunFirst(TyperGroup):
-    """``audit RUN`` is short for ``audit run RUN``."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self.commands:
-            args = ["run", *args]
-        return super().resolve_command(ctx, args)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        # Options before RUN belong to the run's audit, but for those of the group.
-        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
-
-
 app = typer.Typer(
-    cls=_RunFirst,
+    cls=RunFirst,
     help="Attack a finished run (privfin audit RUN), or test the audit itself.",
     no_args_is_help=True,
     rich_markup_mode=None,
