@@ -10,9 +10,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,85 +21,40 @@ from attacks.attempt import Attempt
 from attacks.errors import AuditRefusedError
 from attacks.guards import BlindResult, check_blind, check_disjoint, check_evaluation_mode
 from attacks.measure import Measured, measure
-from attacks.patients import owners
 from privfin.auditing.attributes import attribute_results
 from privfin.auditing.canaries import audit_canaries
 from privfin.auditing.canary_results import CanaryResult
-from privfin.auditing.imputer_attacks import error_attempts, retrieval_attempt
 from privfin.auditing.inversion import audit_inversion
 from privfin.auditing.inversion_public import phantom_public
-from privfin.auditing.membership import WITH_SHADOWS, Answers, attempts, too_few
+from privfin.auditing.membership import WITH_SHADOWS
+from privfin.auditing.options import AuditOptions
+from privfin.auditing.outsider import outsider_view
 from privfin.auditing.patients import (
     described,
     shadow_coins,
-    site_slices,
-    strata,
-    with_known_labels,
 )
-from privfin.auditing.population import BoolArray, Population, SitePool, read_population
+from privfin.auditing.population import BoolArray, Population, read_population
 from privfin.auditing.report import AuditReport, Claim, claims_of
-from privfin.auditing.risk import Rule, passed
+from privfin.auditing.risk import passed
 from privfin.auditing.shadow_cache import ShadowCache, cached_shadows
-from privfin.auditing.shadow_modules import stacked_logits
 from privfin.auditing.shadow_training import StoppedError
 from privfin.auditing.views import coordinator_view, site_view
 from privfin.config import RunConfig
-from privfin.errors import DataError, PlanError, UserInputError
+from privfin.errors import DataError, UserInputError
 from privfin.federation.local import start_state
 from privfin.federation.plan import TrainingPlan, make_plan
 from privfin.federation.prepare import PreparedData, Progress, prepare, silent
 from privfin.federation.training_run import check_same_data, check_same_plan
 from privfin.files import cache_folder
 from privfin.models.feature_cache import FeatureCache
-from privfin.models.multimodal import MultimodalModel
-from privfin.models.segments import assign, flatten, initial_model
 from privfin.runs import Run
 
-Suite = Literal["quick", "full"]
-Observer = Literal["all", "outsider", "site", "coordinator"]
-
-#: What a suite does unless told otherwise.
-QUICK_ATTACKS = ("loss", "modified-entropy", "calibrated-loss", "lira", "rmia")
-FULL_ATTACKS = (
-    *("loss", "entropy", "modified-entropy"),
-    *("calibrated-loss", "lira", "lira-online", "lira-covariance"),
-    *("rmia", "rmia-online", "stacked"),
-)
-SHADOWS = {"quick": 16, "full": 64}
 #: Rounds that are trained again for the coordinator's view.
 _TAPPED = 3
 #: Invented patients of a canary training.
 _CANARIES = 500
 #: Bounds of a canary training: the black-box one and the white-box one.
 _CANARY_BOUNDS = 2
-# Strata with fewer patients on a side say nothing.
-_FEWEST = 20
-
-
-@dataclass(frozen=True)
-class AuditOptions:
-    """What to do.
-
-    Attributes:
-        suite: ``quick`` takes the outsider's and the site's view with few shadow models; ``full``
-            adds the coordinator's view, canaries, attributes and gradient inversion.
-        attacks: of :data:`privfin.auditing.membership.ATTACKS`.
-        shadows: number of shadow models; 0 leaves out the attacks that need them.
-        observer: whose view, or all.
-        confidence: of every interval, and of all bounds together, in (0.5, 1).
-        rules: of ``--fail-on``.
-    """
-
-    suite: Suite
-    attacks: tuple[str, ...]
-    shadows: int
-    observer: Observer = "all"
-    confidence: float = 0.95
-    rules: tuple[Rule, ...] = ()
-
-    def looks_as(self, observer: str) -> bool:
-        """Whether this observer's view is asked for."""
-        return self.observer in ("all", observer)
 
 
 def audit_run(
@@ -163,7 +117,10 @@ class _Audit:
         shadow_vectors, coins = self._shadows()
         found: list[Attempt] = []
         if options.looks_as("outsider"):
-            found += self._outsider(shadow_vectors, coins)
+            found += outsider_view(
+                self.config, self.data, self.population, self.model, shadow_vectors, coins,
+                options.attacks, left, next_stage=self._next, progress=self.progress,
+            )  # fmt: skip
         if options.looks_as("site"):
             self._next("the site's view")
             found += site_view(self.run, self.population, public=self.data.public)
@@ -273,69 +230,6 @@ class _Audit:
             )
         return shadows.final, coins
 
-    def _outsider(self, vectors: npt.NDArray[np.float32], coins: BoolArray) -> list[Attempt]:
-        queries, records = self.population.queries(), self.population.records
-        self._next("asking the models")
-        progress = self.progress
-        own = initial_model(self.config, len(self.population.label_names))
-        every = np.concatenate([flatten(self.model)[None], vectors])
-        logits = stacked_logits(own, every, queries, public=self.data.public).astype(np.float64)
-        owner = owners(records, len(queries))
-        answers = Answers(
-            queries.labels.numpy().astype(np.float64),
-            logits[0],
-            logits[1:],
-            coins[:, owner],
-            records,
-            self.population.members,
-        )
-        kept = with_known_labels(self.population)
-        answers = answers.of(kept)
-        self.left_out += [
-            f"{name}: too few shadow models"
-            for name in self.options.attacks
-            if too_few(answers, name)
-        ]
-        parts = strata(self.population, self.config)
-        found: list[Attempt] = []
-        for number, (name, chosen) in enumerate(parts.items()):
-            progress("membership attacks", number, len(parts))
-            part = answers.of(chosen[kept])
-            if min(part.members.sum(), (~part.members).sum()) >= _FEWEST:
-                found += attempts(part, self.options.attacks, name)
-            else:
-                self.left_out.append(f"patients '{name}': fewer than {_FEWEST} on a side")
-        models = self._models(vectors)
-        for pool, at in zip(self.population.sites, site_slices(self.population), strict=True):
-            found += self._imputer(pool, models, coins[:, at])
-        return _joined(found)
-
-    def _imputer(
-        self, pool: SitePool, shadows: Sequence[MultimodalModel], coins: BoolArray
-    ) -> list[Attempt]:
-        """Imputer and retrieval attacks at a site that has pairs; none elsewhere."""
-        present = list(pool.queries.present.values())
-        if len(present) < 2 or not bool(torch.stack(present).all(dim=0).any()):
-            return []
-        try:
-            return [
-                *error_attempts(self.model, pool, shadows, coins if shadows else None),
-                retrieval_attempt(self.model, pool),
-            ]
-        except PlanError as error:
-            self.left_out.append(f"imputer attacks at {pool.name}: {error}")
-            return []
-
-    def _models(self, vectors: npt.NDArray[np.float32]) -> list[MultimodalModel]:
-        """Shadow models one by one, for attacks on what is inside them."""
-        made = []
-        for vector in vectors:
-            model = initial_model(self.config, len(self.population.label_names))
-            model.use_public(self.data.public)
-            assign(model, vector)
-            made.append(model.eval())
-        return made
-
     def _coordinator(self, views: dict[str, Any]) -> list[Attempt]:
         found: list[Attempt] = []
         rounds = min(_TAPPED, self.config.training.rounds)
@@ -390,19 +284,3 @@ def _shadow_folder() -> AbstractContextManager[Any]:
     if base is None:
         return tempfile.TemporaryDirectory(prefix="privfin-audit-")
     return nullcontext(base / "shadows")
-
-
-def _joined(found: Sequence[Attempt]) -> list[Attempt]:
-    """Attempts of one attack at several sites as one attempt on all of their patients."""
-    groups: dict[tuple[str, str, str], list[Attempt]] = {}
-    for one in found:
-        groups.setdefault((one.attack, one.observer, one.stratum), []).append(one)
-    return [
-        Attempt(
-            *key,
-            np.concatenate([one.scores for one in same]),
-            np.concatenate([one.members for one in same]),
-            same[0].note,
-        )
-        for key, same in groups.items()
-    ]

@@ -15,7 +15,7 @@ from privfin.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from privfin.auditing.audit import AuditOptions
+    from privfin.auditing.options import AuditOptions
     from privfin.auditing.report import AuditReport
     from privfin.config import RunConfig
     from privfin.runs import Run
@@ -116,8 +116,8 @@ def _options(
     confidence: float,
     fail_on: list[str] | None,
 ) -> AuditOptions:
-    from privfin.auditing.audit import FULL_ATTACKS, QUICK_ATTACKS, SHADOWS, AuditOptions
     from privfin.auditing.membership import ATTACKS
+    from privfin.auditing.options import FULL_ATTACKS, QUICK_ATTACKS, SHADOWS, AuditOptions
     from privfin.auditing.risk import read_rule
     from privfin.errors import nearest
 

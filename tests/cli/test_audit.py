@@ -108,17 +108,17 @@ def test_no_bound_where_membership_was_no_coin(
 def test_a_stopped_audit_keeps_its_shadow_models_and_writes_nothing_else(
     audited: Path, privfin: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from privfin.auditing import audit as auditing
+    from privfin.auditing import outsider
 
     monkeypatch.setenv("PRIVFIN_CACHE", str(tmp_path / "cache"))
-    asked = auditing.stacked_logits
+    asked = outsider.stacked_logits
 
     def interrupt(*given: Any, **options: Any) -> Any:
         os.kill(os.getpid(), signal.SIGINT)
         return asked(*given, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(auditing, "stacked_logits", interrupt)
+        patch.setattr(outsider, "stacked_logits", interrupt)
         said = privfin("audit", audited, "--shadows", 8)
     assert said.code == 130
     assert "stopping before the next part" in said.out
