@@ -35,12 +35,13 @@ from privfin.auditing.patients import (
 )
 from privfin.auditing.population import BoolArray, Population, read_population
 from privfin.auditing.report import AuditReport, Claim, claims_of
+from privfin.auditing.report_canaries import audit_reports
 from privfin.auditing.risk import passed
 from privfin.auditing.shadow_cache import ShadowCache, cached_shadows
 from privfin.auditing.shadow_training import StoppedError
 from privfin.auditing.views import coordinator_view, site_view
 from privfin.config import RunConfig
-from privfin.errors import DataError, UserInputError
+from privfin.errors import DataError, PlanError, UserInputError
 from privfin.federation.local import start_state
 from privfin.federation.plan import TrainingPlan, make_plan
 from privfin.federation.prepare import PreparedData, Progress, prepare, silent
@@ -53,8 +54,8 @@ from privfin.runs import Run
 _TAPPED = 3
 #: Invented patients of a canary training.
 _CANARIES = 500
-#: Bounds of a canary training: the black-box one and the white-box one.
-_CANARY_BOUNDS = 2
+#: Bounds of the canary trainings: the black-box one, the white-box one, and that of reports.
+_CANARY_BOUNDS = 3
 
 
 def audit_run(
@@ -135,7 +136,8 @@ class _Audit:
         if full and options.looks_as("outsider"):
             self._next("canaries")
             tests += _CANARY_BOUNDS
-            canaries = self._canaries(1.0 - (1.0 - options.confidence) / tests)
+            each = 1.0 - (1.0 - options.confidence) / tests
+            canaries = [*self._canaries(each), *self._reports(claims["outsider"], each)]
             self._next("attribute inference")
             results, notes = attribute_results(
                 self.model, self.population, self.config.evaluation.age_bands
@@ -257,6 +259,18 @@ class _Audit:
             canaries=_CANARIES, confidence=confidence, level="patient",
             progress=self.progress, should_stop=self.should_stop,
         )  # fmt: skip
+
+    def _reports(self, claim: Claim, confidence: float) -> list[CanaryResult]:
+        self._next("canary reports")
+        try:
+            found = audit_reports(
+                self.config, self.plan, self.data, claim=claim, confidence=confidence,
+                progress=self.progress, should_stop=self.should_stop,
+            )  # fmt: skip
+        except PlanError as error:
+            self.left_out.append(f"canary reports: {error}")
+            return []
+        return [] if found is None else [found]
 
     def _inversion(self) -> dict[str, Any] | None:
         if self.config.data.source != "phantom":

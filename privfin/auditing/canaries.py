@@ -99,7 +99,7 @@ def audit_canaries(
     units = _units(chosen, level)
     coins = throw(int(units.max()) + 1, for_coins)
     audits = _step_audits(config, plan, for_steps, gradient_canaries)
-    outcome = _train(
+    outcome = train_scratch(
         config,
         plan,
         chosen.put_into(data, coins[units]),
@@ -128,13 +128,13 @@ def _units(chosen: CanarySet, level: Level) -> npt.NDArray[np.int64]:
     return np.unique(np.array(chosen.sites), return_inverse=True)[1].astype(np.int64)
 
 
-def _train(
+def train_scratch(
     config: RunConfig,
     plan: TrainingPlan,
     data: PreparedData,
     progress: Progress,
     should_stop: Callable[[], bool],
-    work: SiteWork,
+    work: SiteWork = site_work,
 ) -> Outcome:
     """The run's training in a private folder, which is gone when this returns or raises."""
     with tempfile.TemporaryDirectory(prefix="privfin-canaries-") as folder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -199,25 +199,6 @@ def canary_attempt(
         "imputer-canary", "outsider", "both", heard, canaries.inside,
         "canary reports in other patients' imputations",
     )  # fmt: skip
-
-
-def audit_canaries(
-    config: RunConfig,
-    data: PreparedData,
-    site: str,
-    train: Callable[[PreparedData], MultimodalModel],
-    *,
-    count: int,
-    seed: int,
-    top: int = 1,
-) -> Attempt:
-    """Plant, train, and look in the imputations of the held-out patients.
-
-    Raises:
-        PlanError: as :func:`plant_reports` and :func:`canary_attempt`.
-    """
-    canaries = plant_reports(config, data, site, count, seed)
-    return canary_attempt(train(canaries.data), canaries, data.test.batch, top)
 
 
 def _signals(model: MultimodalModel, batch: Batch) -> FloatArray:

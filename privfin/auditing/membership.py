@@ -23,6 +23,7 @@ WITH_SHADOWS = (
     "rmia",
     "rmia-online",
     "stacked",
+    "lira-modalities",
 )
 ATTACKS = (*ALONE, *WITH_SHADOWS)
 # Below this many shadows a side a record's own variance is worse than the pooled one.
@@ -73,7 +74,8 @@ def attempts(answers: Answers, names: Sequence[str], stratum: str) -> list[Attem
     """Carry out attacks on the patients of a stratum.
 
     A patient's score is the mean over its records. An attack for which there are too few shadow
-    models is left out: see :func:`too_few`.
+    models is left out: see :func:`too_few`. ``lira-modalities`` has answers of its own: see
+    :func:`privfin.auditing.dropped.dropped_attempts`.
 
     Args:
         answers: of the records of this stratum.
@@ -87,7 +89,7 @@ def attempts(answers: Answers, names: Sequence[str], stratum: str) -> list[Attem
     for name in names:
         if name not in ATTACKS:
             raise KeyError(name)
-        if too_few(answers, name):
+        if too_few(answers, name) or name == "lira-modalities":
             continue
         by_record = record_scores(answers, name)
         found.append(
@@ -97,7 +99,7 @@ def attempts(answers: Answers, names: Sequence[str], stratum: str) -> list[Attem
                 stratum,
                 by_patient(by_record, owners(answers.patients, len(by_record))),
                 answers.members,
-                _note(answers, name),
+                shadow_note(answers) if name in WITH_SHADOWS else "",
             )
         )
     return found
@@ -134,12 +136,12 @@ def _against_shadows(
         return scores.lira_covariance(signals[0], signals[1], inside)
     if name == "lira-online":
         return scores.lira(
-            signals[0], signals[1], inside, mode="online", variance=_variance(inside, both=True)
+            signals[0], signals[1], inside, mode="online", variance=own_variance(inside, both=True)
         )
-    return scores.lira(signals[0], signals[1], inside, variance=_variance(inside, both=False))
+    return scores.lira(signals[0], signals[1], inside, variance=own_variance(inside, both=False))
 
 
-def _variance(inside: BoolArray, *, both: bool) -> scores.likelihood.Variance:
+def own_variance(inside: BoolArray, *, both: bool) -> scores.likelihood.Variance:
     """Each record's own where there are shadows enough, else the pooled one."""
     fewest = int((~inside).sum(axis=0).min())
     if both:
@@ -177,14 +179,13 @@ def too_few(answers: Answers, name: str) -> bool:
         return True
     least = 3 if name == "stacked" else 2
     inside = answers.inside.sum(axis=0)
-    online = name in ("lira-online", "rmia-online")
+    online = name in ("lira-online", "rmia-online", "lira-modalities")
     outside = len(answers.shadows) - inside
     return bool(outside.min() < least or (online and inside.min() < least))
 
 
-def _note(answers: Answers, name: str) -> str:
-    if name not in WITH_SHADOWS:
-        return ""
+def shadow_note(answers: Answers) -> str:
+    """How many shadow models an attack rests on."""
     outside = (~answers.inside).sum(axis=0)
     return (
         f"{len(answers.shadows)} shadow models, {outside.min()} to {outside.max()} without a record"

@@ -15,7 +15,7 @@ QUICK_ATTACKS = ("loss", "modified-entropy", "calibrated-loss", "lira", "rmia")
 FULL_ATTACKS = (
     *("loss", "entropy", "modified-entropy"),
     *("calibrated-loss", "lira", "lira-online", "lira-covariance"),
-    *("rmia", "rmia-online", "stacked"),
+    *("rmia", "rmia-online", "stacked", "lira-modalities"),
 )
 SHADOWS = {"quick": 16, "full": 64}
 

@@ -9,7 +9,9 @@ import numpy.typing as npt
 import torch
 
 from attacks.attempt import Attempt
+from attacks.limits import FloatArray
 from attacks.patients import owners
+from privfin.auditing.dropped import dropped_attempts, with_every_modality
 from privfin.auditing.imputer_attacks import error_attempts, retrieval_attempt
 from privfin.auditing.membership import Answers, attempts, too_few
 from privfin.auditing.patients import site_slices, strata, with_known_labels
@@ -18,7 +20,7 @@ from privfin.auditing.shadow_modules import stacked_logits
 from privfin.config import RunConfig
 from privfin.errors import PlanError
 from privfin.federation.prepare import PreparedData, Progress
-from privfin.models.multimodal import MultimodalModel
+from privfin.models.multimodal import Batch, MultimodalModel
 from privfin.models.segments import assign, flatten, initial_model
 
 # Strata with fewer patients on a side say nothing.
@@ -56,7 +58,11 @@ def outsider_view(
     next_stage("asking the models")
     own = initial_model(config, len(population.label_names))
     every = np.concatenate([flatten(model)[None], vectors])
-    logits = stacked_logits(own, every, queries, public=data.public).astype(np.float64)
+
+    def ask(batch: Batch) -> FloatArray:
+        return stacked_logits(own, every, batch, public=data.public).astype(np.float64)
+
+    logits = ask(queries)
     owner = owners(records, len(queries))
     answers = Answers(
         queries.labels.numpy().astype(np.float64),
@@ -66,6 +72,7 @@ def outsider_view(
         records,
         population.members,
     )
+    whole, asked = answers, with_every_modality(queries, answers)
     kept = with_known_labels(population)
     answers = answers.of(kept)
     left_out += [f"{name}: too few shadow models" for name in attacks if too_few(answers, name)]
@@ -78,6 +85,15 @@ def outsider_view(
             found += attempts(part, tuple(attacks), name)
         else:
             left_out.append(f"patients '{name}': fewer than {_FEWEST} on a side")
+    if "lira-modalities" in attacks and not too_few(answers, "lira-modalities"):
+        next_stage("dropping modalities")
+        asked &= kept
+        if min((whole.members & asked).sum(), (~whole.members & asked).sum()) >= _FEWEST:
+            found += dropped_attempts(ask, queries, whole, asked, "both")
+        else:
+            left_out.append(
+                f"lira-modalities: fewer than {_FEWEST} patients with every modality on a side"
+            )
     models = _models(config, data, population, vectors)
     for pool, at in zip(population.sites, site_slices(population), strict=True):
         found += _imputer(model, pool, models, coins[:, at], left_out)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from privfin.auditing.imputer_attacks import (
-    audit_canaries,
+    canary_attempt,
     error_attempts,
     imputations,
     plant_reports,
@@ -121,7 +121,8 @@ def test_canaries_through_a_sites_own_training(tiny: Configure, prepared: Prepar
         assign(model, start + trainer.train(start, 1, 3))
         return model
 
-    attempt = audit_canaries(config, data, name, train, count=20, seed=0)
+    canaries = plant_reports(config, data, name, 20, seed=0)
+    attempt = canary_attempt(train(canaries.data), canaries, data.test.batch)
     assert attempt.scores.shape == (20,)
     assert np.isfinite(attempt.scores).all()
     assert seen == [len(data.sites[name].patients) - int((~attempt.members).sum())]
@@ -156,5 +157,6 @@ def test_an_imputer_that_copies_reports_is_caught(tiny: Configure, prepared: Pre
             model.imputer = Copying(model.encode(own)["text"][: len(data.test.batch) // 2])
         return model
 
-    attempt = audit_canaries(config, data, name, train, count=16, seed=0)
+    canaries = plant_reports(config, data, name, 16, seed=0)
+    attempt = canary_attempt(train(canaries.data), canaries, data.test.batch)
     assert attempt.scores[attempt.members].min() > attempt.scores[~attempt.members].max()

@@ -38,7 +38,7 @@ def test_shadow_attacks_find_a_leak_that_the_loss_hides(records: int) -> None:
     """Records differ more than membership moves them: only calibrated attacks see it."""
     given = answers(0.5, records=records)
     found = {a.attack: area(a.scores, a.members) for a in attempts(given, ATTACKS, "all")}
-    assert set(found) == set(ATTACKS)
+    assert set(found) == set(ATTACKS) - {"lira-modalities"}  # asks the models again
     for name in ("lira", "lira-online", "rmia", "rmia-online", "calibrated-loss", "stacked"):
         assert found[name] > 0.8, name
         assert found[name] > found["loss"] + 0.1, name

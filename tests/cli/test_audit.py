@@ -165,3 +165,22 @@ def _last(refused: Callable[..., str], path: Path) -> str:
     # Opening a run leaves its lock file.
     (path / ".lock").touch()
     return refused("audit", path, "--shadows", 0)
+
+
+@pytest.mark.slow
+def test_the_full_suite_makes_every_part(audited: Path, privfin: Any) -> None:
+    said = privfin("audit", audited, "--suite", "full", "--shadows", 8, "--json")
+    assert said.code == 0, said.err
+    found = json.loads(said.out)
+    observers = {one["observer"] for one in found["attacks"]}
+    assert {"outsider", "site", "coordinator", "coordinator, no encryption"} <= observers
+    attacks = {one["attack"] for one in found["attacks"]}
+    assert {"lira-covariance", "stacked", "lira gap of text", "lira without image"} <= attacks
+    kinds = {one["kind"]: one for one in found["canaries"]}
+    assert {"all kinds", "gradient", "report text"} <= set(kinds)
+    for kind in ("all kinds", "gradient", "report text"):
+        assert kinds[kind]["epsilon_bound"] <= kinds[kind]["ceiling"]
+    assert found["attributes"]
+    assert found["inversion"]
+    assert {"coordinator, encryption bfv", "coordinator, encryption none"} == set(found["views"])
+    assert "phantom-" not in said.out
