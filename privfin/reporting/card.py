@@ -158,9 +158,12 @@ def _audit(report: Report) -> Iterator[str]:
                 for one in audit.canaries.get()
             ),
         )
-    gaps: dict[str, Fact[Any]] = {"Canaries": audit.canaries, "Attribute inference": audit.attributes,
-            "Gradient inversion": audit.inversion}  # fmt: skip
-    lines = [f"{name}: {gap(fact)}" for name, fact in gaps.items() if not fact.is_known]
+    others: dict[str, Fact[Any]] = {
+        "Canaries": audit.canaries,
+        "Attribute inference": audit.attributes,
+        "Gradient inversion": audit.inversion,
+    }
+    lines = [f"{name}: {gap(fact)}" for name, fact in others.items() if not fact.is_known]
     for name, fact in (
         ("Contradiction of the guarantee", audit.contradictions),
         ("Rule that was passed", audit.risks),

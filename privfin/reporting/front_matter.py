@@ -102,12 +102,9 @@ def _own(report: Report) -> dict[str, Any]:
         key: value(f"/guarantee/{key}", getattr(guarantee, key))
         for key in (
             "claim", "is_private", "statement", "unit", "adjacency", "epsilon", "delta",
-            "headline", "epsilon_at_every_site", "outputs", "accesses",
+            "headline", "epsilon_at_every_site", "outputs", "accesses", "observers",
         )
     }  # fmt: skip
-    own["guarantee"]["observers"] = [
-        _plain(one.model_dump()) for one in guarantee.observers.value or ()
-    ]
     own["audit"] = {
         key: value(f"/audit/{key}", getattr(audit, key))
         for key in ("was_done", "verdict", "suite", "confidence", "largest_ceiling")

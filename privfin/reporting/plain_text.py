@@ -17,12 +17,12 @@ _ROUNDING = {"up": ROUND_CEILING, "down": ROUND_FLOOR, "nearest": ROUND_HALF_EVE
 
 def one_line(text: str) -> str:
     """The text on one line, without characters that cannot be seen."""
-    spaced = " ".join(text.split())
-    return "".join(
+    seen = "".join(
         letter
-        for letter in spaced
-        if letter in _JOINERS or unicodedata.category(letter) not in _UNSEEN
+        for letter in text
+        if letter.isspace() or letter in _JOINERS or unicodedata.category(letter) not in _UNSEEN
     )
+    return " ".join(seen.split())
 
 
 def short(
