@@ -91,7 +91,12 @@ def clause_map(report: Report) -> ClauseMap:
     return ClauseMap(
         edition=measured(data.edition, _FILE),
         as_of=declared(data.as_of.isoformat(), _FILE, _age(data.as_of, report)),
-        clauses=derived(rows, f"{_FILE}, and the statuses of the fields that it points at"),
+        clauses=derived(
+            rows,
+            f"{_FILE}, and the statuses of the fields that it points at",
+            "evidence is here where the report's fields are known; whether the clause is met is "
+            "for a person to say",
+        ),
     )
 
 

@@ -130,25 +130,30 @@ def _parameters(report: Report) -> dict[str, Any]:
 
 
 def _performance(report: Report) -> Iterator[dict[str, Any]]:
+    are_bounds = bool(report.utility.is_secure.value)
     for cell in report.utility.cells.value or ():
-        yield from _cell(cell, f"held-out records with: {cell.cell}")
-        for label in cell.labels:
-            place = f"held-out records with: {cell.cell}; label: {label.label}"
-            yield from _metric("AUROC", label.auroc, place, cell.confidence)
-            yield from _metric("average precision", label.auprc, place, cell.confidence)
+        yield from _cell(cell, f"held-out records with: {cell.cell}", are_bounds)
     for group in report.utility.groups.value or ():
         for cell in group.cells:
-            yield from _cell(cell, f"held-out records with: {cell.cell}; {group.by}: {group.group}")
+            place = f"held-out records with: {cell.cell}; {group.by}: {group.group}"
+            yield from _cell(cell, place, are_bounds)
 
 
-def _cell(cell: CellResult, place: str) -> Iterator[dict[str, Any]]:
-    yield from _metric("macro AUROC", cell.auroc, place, cell.confidence)
-    yield from _metric("macro average precision", cell.auprc, place, cell.confidence)
+def _cell(cell: CellResult, place: str, are_bounds: bool) -> Iterator[dict[str, Any]]:
+    """The metrics of a cell and its labels; bounds of encrypted sums are no confidence interval."""
+    confidence = None if are_bounds else cell.confidence
+    yield from _metric("macro AUROC", cell.auroc, place, confidence)
+    yield from _metric("macro average precision", cell.auprc, place, confidence)
     for name, value in (
         ("macro expected calibration error", cell.ece),
         ("macro Brier score", cell.brier),
     ):
-        yield from _metric(name, Interval(value=value), place, cell.confidence)
+        yield from _metric(name, Interval(value=value), place, confidence)
+    for label in cell.labels:
+        yield from _metric("AUROC", label.auroc, f"{place}; label: {label.label}", confidence)
+        yield from _metric(
+            "average precision", label.auprc, f"{place}; label: {label.label}", confidence
+        )
 
 
 def _attacks(report: Report) -> Iterator[dict[str, Any]]:
@@ -171,15 +176,23 @@ def _attacks(report: Report) -> Iterator[dict[str, Any]]:
 def _metric(
     name: str, figure: Interval, place: str, confidence: float | None
 ) -> Iterator[dict[str, Any]]:
-    """A metric; none if its value was withheld. The name says the confidence of its interval."""
+    """A metric; none if its value was withheld.
+
+    Its name says the confidence of its interval; without a confidence its ends are bounds, and the
+    name holds them.
+    """
     if figure.value is None:
         return
     metric: dict[str, Any] = {"type": name, "value": repr(figure.value), "slice": one_line(place)}
-    if figure.low is not None and figure.high is not None and confidence is not None:
-        metric["type"] += f", {100 * confidence:g} % interval"
-        metric["confidenceInterval"] = {
-            "lowerBound": repr(figure.low), "upperBound": repr(figure.high),
-        }  # fmt: skip
+    if figure.low is not None and figure.high is not None:
+        if confidence is None:
+            metric["type"] += f", bounds {figure.low!r} to {figure.high!r}"
+        else:
+            metric["type"] += f", {100 * confidence:g} % interval"
+            metric["confidenceInterval"] = {
+                "lowerBound": repr(figure.low),
+                "upperBound": repr(figure.high),
+            }
     yield metric
 
 

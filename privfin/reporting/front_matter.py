@@ -66,20 +66,21 @@ def _results(report: Report) -> list[dict[str, Any]]:
             "metrics": metrics,
         }
         for cell in report.utility.cells.value or ()
-        if (metrics := _metrics(cell))
+        if (metrics := _metrics(cell, are_bounds=bool(report.utility.is_secure.value)))
     ]
 
 
-def _metrics(cell: CellResult) -> list[dict[str, Any]]:
+def _metrics(cell: CellResult, are_bounds: bool) -> list[dict[str, Any]]:
+    kind = "bounds" if are_bounds else f"{100 * cell.confidence:g} % interval"
     found: list[dict[str, Any]] = []
-    for field, kind, name in _METRICS:
+    for field, metric, name in _METRICS:
         figure = getattr(cell, field)
         value = figure.value if isinstance(figure, Interval) else figure
         if value is None:
             continue
         if isinstance(figure, Interval) and figure.low is not None and figure.high is not None:
-            name += f", {100 * cell.confidence:g} % interval {figure.low:.4f} to {figure.high:.4f}"
-        found.append({"type": kind, "value": value, "name": name})
+            name += f", {kind} {figure.low:.4f} to {figure.high:.4f}"
+        found.append({"type": metric, "value": value, "name": name})
     return found
 
 

@@ -10,9 +10,9 @@ from privfin.reporting.facts import Fact
 from privfin.reporting.plain_text import one_line
 
 #: Marks that Markdown, its dialects, HTML or TeX act on. An underscore inside a word is none.
-_MARKS = re.compile(r"[&<>|`*\[\]\\~$^]|(?<![^\W_])_|_(?![^\W_])")
-#: What starts a heading, list, quote, rule, table or front matter at the start of a line.
-_START = re.compile(r"^(?:[#=:]|[-+](?=[-+\s]|$)|\d+(?=[.)](?:\s|$)))")
+_MARKS = re.compile(r"[&<>|`*\[\]\\~$^#]|(?<![^\W_])_|_(?![^\W_])")
+#: What starts a list, underlines a heading, or opens a block at the start of a line.
+_START = re.compile(r"^(?:[=:]|[-+](?=[-+\s]|$)|\d+(?=[.)](?:\s|$)))")
 
 STATUS_WORDS = {"not_assessed": "not assessed", "not_applicable": "not applicable"}
 

@@ -9,7 +9,7 @@ from privfin.errors import UserInputError
 
 
 def to_pdf(html: str) -> bytes:
-    """The page as it prints.
+    """The page as it prints, with tags for screen readers.
 
     Nothing is fetched, neither from a network nor from the disk: a page that asks for anything is
     refused, since its print would not be the page. The same page gives the same bytes as long as
@@ -39,7 +39,7 @@ def to_pdf(html: str) -> bytes:
 
     fetcher = weasyprint.urls.URLFetcher(allowed_protocols=())
     fetcher.fetch = refuse  # to know of every address; by itself it would refuse as well
-    printed: bytes = weasyprint.HTML(string=html, url_fetcher=fetcher).write_pdf()
+    printed: bytes = weasyprint.HTML(string=html, url_fetcher=fetcher).write_pdf(pdf_tags=True)
     if asked:
         raise ValueError(f"the page asks for {asked[0][:80]}: a report needs no other file")
     return printed

@@ -84,6 +84,15 @@ def test_metrics_are_those_of_the_report_with_their_intervals(
     assert by_place["attack: largest epsilon that it could have shown", lira]["value"] == "3.5"
 
 
+def test_bounds_of_encrypted_sums_are_no_confidence_intervals(
+    sample_report: Callable[..., Report],
+) -> None:
+    report = sample_report(utility__is_secure=measured(True, "x"), audit__attacks=GAP)
+    metrics = _model(report)["modelCard"]["quantitativeAnalysis"]["performanceMetrics"]
+    assert metrics[0]["type"].startswith("macro AUROC, bounds 0.655 to 0.715")
+    assert not [one for one in metrics if "confidenceInterval" in one]
+
+
 def test_withheld_figures_are_no_metrics(sample_report: Callable[..., Report]) -> None:
     cell = report_content(sample_report())["utility"]["cells"]["value"][0]
     nothing = {"value": None, "low": None, "high": None}

@@ -49,6 +49,9 @@ def test_intervals_stand_beside_their_values(sample_report: Callable[..., Report
     metrics = head["model-index"][0]["results"][0]["metrics"]
     assert metrics[0]["name"] == "macro AUROC, 95 % interval 0.6550 to 0.7150"
     assert head["privfin"]["results"][0]["auroc"]["low"] == pytest.approx(0.655)
+    secure = _head(sample_report(utility__is_secure=measured(True, "x")))
+    metrics = secure["model-index"][0]["results"][0]["metrics"]
+    assert metrics[0]["name"] == "macro AUROC, bounds 0.6550 to 0.7150"
 
 
 def test_the_guarantee_is_that_of_the_report(sample_report: Callable[..., Report]) -> None:

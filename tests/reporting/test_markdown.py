@@ -63,6 +63,14 @@ def test_code_stays_code(render: Callable[[str], str], text: str) -> None:
     assert one_line("a" + text) in html.unescape(rendered)
 
 
+@pytest.mark.parametrize("render", RENDERERS)
+@given(text=MARKS)
+def test_a_heading_keeps_its_words(render: Callable[[str], str], text: str) -> None:
+    rendered = render(f"# Run {inline(text)}")
+    assert len(_tags(rendered)) == 2
+    assert _words(rendered) == one_line(f"Run {text}")
+
+
 def test_a_gap_says_its_status_and_why() -> None:
     assert gap(not_assessed("nobody asked", "x")) == "not assessed: nobody asked"
     assert words(not_applicable("no noise", "x")) == "not applicable: no noise"

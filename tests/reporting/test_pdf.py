@@ -23,15 +23,15 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Repo
 <h2 id="second">Second</h2></body></html>"""
 
 
-def _pages(printed: bytes) -> int:
-    """The number of pages: object streams are unpacked, no PDF library is needed."""
+def _unpacked(printed: bytes) -> bytes:
+    """The file and what is in its streams; no PDF library is needed."""
     found = printed
     for stream in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", printed, re.DOTALL):
         try:
             found += zlib.decompress(stream)
         except zlib.error:
             continue
-    return len(re.findall(rb"/Type\s*/Page\b", found))
+    return found
 
 
 def test_a_page_becomes_a_pdf_of_its_pages(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +43,14 @@ def test_a_page_becomes_a_pdf_of_its_pages(monkeypatch: pytest.MonkeyPatch) -> N
     printed = to_pdf(PAGE)
     assert printed.startswith(b"%PDF-")
     assert printed.rstrip().endswith(b"%%EOF")
-    assert _pages(printed) == 2
+    assert len(re.findall(rb"/Type\s*/Page\b", _unpacked(printed))) == 2
+
+
+def test_headings_are_tagged_for_screen_readers() -> None:
+    found = _unpacked(to_pdf(PAGE))
+    assert re.search(rb"/Marked\s+true", found)
+    assert re.search(rb"/S\s*/H1\b", found)
+    assert re.search(rb"/Lang\s*\(en\)", found)
 
 
 def test_the_same_page_gives_the_same_bytes() -> None:
