@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 from privfin.reporting.blocks_results import AttackResult, CellResult, Interval
-from privfin.reporting.facts import Fact
+from privfin.reporting.facts import Fact, Strict
 from privfin.reporting.markdown import gap, inline, items, table, words
 from privfin.reporting.plain_text import short
 from privfin.reporting.schema import Report
 
 #: Rate of false alarms at which a card states how many members are found.
 FALSE_ALARMS = 0.01
+
+#: Fields of rows whose name alone would not be plain, and bounds with the side to round them to.
+_COLUMNS = {
+    "epsilon_bound": "epsilon at least",
+    "epsilon_ceiling": "ceiling: could have shown",
+    "claim": "epsilon claimed",
+    "is_contradiction": "contradiction",
+}
+_ROUNDING: dict[str, Literal["up", "down"]] = {
+    "epsilon_bound": "down",
+    "epsilon_ceiling": "up",
+    "claim": "up",
+}
 
 
 def attacks_section(report: Report) -> Iterator[str]:
@@ -46,27 +59,20 @@ def attacks_section(report: Report) -> Iterator[str]:
             "Confidence of intervals and bounds: "
             + (f"{100 * confidence.get():g} %" if confidence.is_known else gap(confidence))
         )
-    if audit.canaries.is_known:
-        yield table(
-            ("canaries", "observer", "how many", "epsilon at least", "ceiling", "epsilon claimed"),
-            (
-                (
-                    f"{one.kind}, {one.level}",
-                    one.observer,
-                    str(one.canaries),
-                    _lower(one.epsilon_bound),
-                    _upper(one.epsilon_ceiling),
-                    short(one.claim, 4, "up"),
-                )
-                for one in audit.canaries.get()
-            ),
-        )
     others: dict[str, Fact[Any]] = {
         "Canaries": audit.canaries,
         "Attribute inference": audit.attributes,
         "Gradient inversion": audit.inversion,
     }
-    lines = [f"{name}: {gap(fact)}" for name, fact in others.items() if not fact.is_known]
+    for name, fact in others.items():
+        if fact.value:
+            yield f"{name}:"
+            yield _whole_rows(fact.value)
+    lines = [
+        f"{name}: {'none' if fact.is_known else gap(fact)}"
+        for name, fact in others.items()
+        if not fact.value
+    ]
     for name, fact in (
         ("Contradiction of the guarantee", audit.contradictions),
         ("Rule that was passed", audit.risks),
@@ -90,6 +96,27 @@ def _attack(one: AttackResult) -> tuple[str, ...]:
         _upper(one.epsilon_ceiling),
         short(one.claim, 4, "up"),
     )
+
+
+def _whole_rows(rows: Sequence[Strict]) -> str:
+    """A table with all fields of the rows, so that a new field of the schema shows as well."""
+    names = list(type(rows[0]).model_fields)
+    return table(
+        [_COLUMNS.get(name, name.replace("_", " ")) for name in names],
+        ([_value(name, getattr(row, name)) for name in names] for row in rows),
+    )
+
+
+def _value(name: str, value: object) -> str:
+    if value is None:
+        return "not stated"
+    if isinstance(value, Interval):
+        return _interval(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return short(value, 4, _ROUNDING.get(name, "nearest"))
+    return str(value)
 
 
 def _lower(bound: float | None) -> str:

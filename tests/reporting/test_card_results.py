@@ -5,9 +5,11 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable
+from typing import Any
 
 from markdown_it import MarkdownIt
 
+from privfin.reporting.blocks_results import AttributeResult, CanaryTest, Inversion
 from privfin.reporting.card_results import attacks_section, results_section
 from privfin.reporting.facts import derived, measured, not_assessed
 from privfin.reporting.schema import Report
@@ -88,17 +90,51 @@ def test_what_an_audit_found_is_said_and_what_it_left_out(
 
 def test_canaries_are_shown_with_their_ceiling(sample_report: Callable[..., Report]) -> None:
     canary = {
-        "kind": "invented patient", "level": "input", "observer": "outsider", "canaries": 200,
-        "epsilon_bound": 1.2349, "epsilon_ceiling": 4.561, "claim": 7.9999,
+        "kind": "all kinds", "level": "patient", "observer": "outsider", "canaries": 200,
+        "epsilon_bound": 1.23456, "epsilon_ceiling": 4.56101, "claim": 7.9999,
         "is_contradiction": False,
     }  # fmt: skip
     report = sample_report(
         audit__canaries={"status": "measured", "value": [canary], "source": "audit.json"}
     )
-    assert _table(report, "canaries") == [
-        {"canaries": "invented patient, input", "observer": "outsider", "how many": "200",
-         "epsilon at least": "1.23", "ceiling": "4.57", "epsilon claimed": "8"}
-    ]  # fmt: skip
+    (row,) = _table(report, "kind")
+    assert row["canaries"] == "200"
+    assert (row["epsilon at least"], row["ceiling: could have shown"]) == ("1.234", "4.562")
+    assert (row["epsilon claimed"], row["contradiction"]) == ("8", "no")
+
+
+def test_every_attack_that_was_made_is_a_table_and_every_other_a_gap(
+    sample_report: Callable[..., Report],
+) -> None:
+    """Rows are made from the schema, so that the test holds for fields that are added later."""
+    for field, kind in (
+        ("canaries", CanaryTest), ("attributes", AttributeResult), ("inversion", Inversion)
+    ):  # fmt: skip
+        schema = kind.model_json_schema()
+        row = {name: _example(of.annotation) for name, of in kind.model_fields.items()}
+        report = sample_report(
+            **{f"audit__{field}": {"status": "measured", "value": [row], "source": "x"}}
+        )
+        names = {"canaries": "Canaries", "attributes": "Attribute inference",
+                 "inversion": "Gradient inversion"}  # fmt: skip
+        text = _rendered(report)
+        assert f"<p>{names[field]}:</p>\n<table>" in text
+        assert text.count("0.123") >= sum(
+            "number" in str(of) or "Interval" in str(of) for of in schema["properties"].values()
+        )
+        assert f"{names[field]}: not assessed" in _rendered(sample_report())
+
+
+def _example(kind: Any) -> Any:
+    """A value of the type of a field."""
+    text = str(kind)
+    if "Interval" in text:
+        return {"value": 0.123, "low": 0.1, "high": 0.2}
+    if "bool" in text:
+        return False
+    if "float" in text or "Extended" in text:
+        return 0.123
+    return 17 if "int" in text else "words"
 
 
 def test_the_cost_of_privacy_has_its_sign(sample_report: Callable[..., Report]) -> None:
