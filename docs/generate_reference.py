@@ -4,13 +4,15 @@
 
 ``docs/reference/configuration.md`` comes from the field descriptions in ``privfin/config.py``,
 ``docs/reference/command-line.md`` from the options of the command, ``configs/quick.toml``
-spells out the built-in run, and the list of what a privacy statement does not cover goes into
-``README.md`` and ``docs/explanation/privacy.md``, between its markers. ``tests/docs`` fails when
-one of them is out of date.
+spells out the built-in run, ``docs/reference/report.schema.json`` is the schema of a report, and
+the list of what a privacy statement does not cover goes into ``README.md`` and
+``docs/explanation/privacy.md``, between its markers. ``tests/docs`` fails when one of them is out
+of date.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import textwrap
 from collections.abc import Iterator
@@ -34,11 +36,13 @@ from privfin.config import (
 )
 from privfin.federation.plan import declared_sites, make_plan
 from privfin.federation.statement import privacy_statement
+from privfin.reporting.schema import report_schema
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = ROOT / "docs/reference/configuration.md"
 COMMAND_LINE = ROOT / "docs/reference/command-line.md"
 QUICK = ROOT / "configs/quick.toml"
+REPORT_SCHEMA = ROOT / "docs/reference/report.schema.json"
 NOT_COVERED_IN = (ROOT / "README.md", ROOT / "docs/explanation/privacy.md")
 
 _AGAIN = "This page is written by `docs/generate_reference.py`; change the code, not the page."
@@ -65,6 +69,7 @@ def pages() -> dict[Path, str]:
         CONFIGURATION: configuration_page(),
         COMMAND_LINE: command_line_page(),
         QUICK: quick_toml(),
+        REPORT_SCHEMA: json.dumps(report_schema(), indent=1) + "\n",
         **{path: with_not_covered(path.read_text(encoding="utf-8")) for path in NOT_COVERED_IN},
     }
 

@@ -175,7 +175,7 @@ def test_the_full_suite_makes_every_part(audited: Path, privfin: Any) -> None:
     observers = {one["observer"] for one in found["attacks"]}
     assert {"outsider", "site", "coordinator", "coordinator, no encryption"} <= observers
     attacks = {one["attack"] for one in found["attacks"]}
-    assert {"lira-covariance", "stacked", "lira gap of text", "lira without image"} <= attacks
+    assert {"lira-covariance", "lira gap of text", "lira without image"} <= attacks
     kinds = {one["kind"]: one for one in found["canaries"]}
     assert {"all kinds", "gradient", "report text"} <= set(kinds)
     for kind in ("all kinds", "gradient", "report text"):
