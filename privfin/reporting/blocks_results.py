@@ -147,7 +147,8 @@ class Audit(Strict):
         attacks: rows.
         best_attack: the row with the most members found at 1 % false alarms among those on all
             patients; its index in ``attacks``.
-        largest_ceiling: of all bounds: leakage above this, and only that, could have been shown.
+        largest_ceiling: of all bounds of observers who exist: none could have been larger. That of
+            canaries that see every noisy step is in the note only.
         canaries: rows.
         attributes: rows.
         inversion: rows.
