@@ -180,7 +180,10 @@ def _best(attacks: Sequence[AttackResult], is_encrypted: bool) -> Fact[int]:
 
 
 def _ranked(attack: AttackResult) -> TprAtFpr:
-    return next(one for one in attack.tpr if math.isclose(one.target_fpr, _RANKED_AT))
+    for point in attack.tpr:
+        if math.isclose(point.target_fpr, _RANKED_AT):
+            return point
+    raise ValueError(f"{attack.attack} has no rate of false alarms of {_RANKED_AT}")
 
 
 def _ceiling(
