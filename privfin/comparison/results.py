@@ -148,7 +148,7 @@ def compare_runs(
     chosen = [(0, i) for i in range(1, len(settings))] if pairs is None else pairs
     confidence = runs[0].confidence
     found: list[Pair] = []
-    notices = _notices(settings)
+    notices = comparison_notices(settings)
     for a, b in chosen:
         first, second = settings[a], settings[b]
         shared, why_not = shared_seeds(first, second)
@@ -232,7 +232,7 @@ def _compare(
     return Pair(first.name, second.name, cell, tuple(seeds[i] for i in kept), result)
 
 
-def _notices(settings: Sequence[Setting]) -> list[str]:
+def comparison_notices(settings: Sequence[Setting]) -> list[str]:
     """What a reader of the table must know."""
     found = []
     runs = [run for setting in settings for run in setting.runs]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -59,6 +61,21 @@ class Evidence:
         )
         check_same_plan(self.run, plan)
         return plan
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[None]:
+        """Turn what is missing in one of the files, or of another type, into one clear line.
+
+        Raises:
+            UserInputError: the file is damaged.
+        """
+        try:
+            yield
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserInputError(
+                f"{self.run.path / name} is damaged ({type(error).__name__}: "
+                f"{str(error).partition(chr(10))[0]})"
+            ) from error
 
 
 def read_evidence(path: Path) -> Evidence:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from privfin.files import write_json
+from privfin.reporting.evidence import Evidence, read_evidence
 from privfin.reporting.facts import declared, derived, measured, not_applicable, not_assessed
 from privfin.reporting.schema import SCHEMA_VERSION, Report
 
@@ -340,3 +345,42 @@ def _plain(value: Any) -> Any:
 def sample_report() -> Callable[..., Report]:
     """Makes the sample report; ``audit__verdict=fact`` puts another fact at ``/audit/verdict``."""
     return _sample_report
+
+
+@pytest.fixture
+def edited(finished_runs: Callable[..., Any], tmp_path: Path) -> Callable[..., Evidence]:
+    """A finished run's evidence after changes to its files.
+
+    ``edited("dp", metrics=change)`` calls ``change`` with what ``metrics.json`` says; ``audit``
+    is the content of an ``audit.json`` that is written, with the run's identifier.
+    """
+
+    def make(
+        kind: str = "dp",
+        *,
+        name: str = "run",
+        audit: dict[str, Any] | None = None,
+        **changes: Callable[[dict[str, Any]], object],
+    ) -> Evidence:
+        path = tmp_path / name
+        shutil.copytree(finished_runs(kind).path, path)
+        for file, change in changes.items():
+            content = json.loads((path / f"{file}.json").read_text())
+            change(content)
+            (path / f"{file}.json").write_text(json.dumps(content))
+        if audit is not None:
+            run_id = json.loads((path / "manifest.json").read_text())["run_id"]
+            write_json(path / "audit.json", {**audit, "run_id": run_id})
+        return read_evidence(path)
+
+    return make
+
+
+def _real(manifest: dict[str, Any]) -> None:
+    manifest["config"]["data"]["source"] = "manifest"
+
+
+@pytest.fixture
+def real(edited: Callable[..., Evidence]) -> Evidence:
+    """A run that says that its patients are real."""
+    return edited("dp", name="real", manifest=_real)
