@@ -98,6 +98,21 @@ def narrow_segments(plan: TrainingPlan, cohort: Collection[str] | None = None) -
     ]
 
 
+def readable_segments(plan: TrainingPlan, left: Sequence[Mapping[str, Any]] = ()) -> list[str]:
+    """Segments that were narrow at some time of a run: with all sites, or after some had left.
+
+    Args:
+        plan: the run's plan.
+        left: the sites that dropped out, in that order, each with its ``site``.
+    """
+    cohort = list(plan.cohort)
+    found = dict.fromkeys(narrow_segments(plan))
+    for one in left:
+        cohort = [site for site in cohort if site != one["site"]]
+        found.update(dict.fromkeys(narrow_segments(plan, cohort)))
+    return list(found)
+
+
 def closed_segments(plan: TrainingPlan) -> list[str]:
     """Segments that some sites train, but too few to be summed: they stay as they began."""
     return [s.name for s in plan.segments if s.trained_by and not plan.is_open(s, plan.cohort)]
@@ -137,7 +152,7 @@ def privacy_statement(
     steps = steps_taken(plan, rounds_started, fine_tunings_started or {})
     is_private = claim(config) == "dp"
     headline = population(config, plan, steps, is_private=is_private)
-    readable = narrow_segments(plan)
+    readable = readable_segments(plan, left)
     shown = f"; single updates of {', '.join(readable)} can be read off the sum" if readable else ""
     observers = (
         _observers(shown, config.crypto.encryption)

@@ -94,16 +94,22 @@ def _refuse_overstated(evidence: Evidence, again: Mapping[str, Any]) -> None:
         if name not in stated:
             raise UserInputError(f"{path} does not state {name}: {advice}")
         found = stated[name]
-        tolerance = _TOLERANCE_OF_MU if name.endswith("mu") else _TOLERANCE
-        is_delta = name.endswith("delta")
-        if found < least - tolerance * (least if is_delta else max(1.0, least)) or (
-            # A larger delta goes with a smaller epsilon, so it may not differ at all.
-            is_delta and not math.isclose(found, least, rel_tol=tolerance)
-        ):
+        if not _is_enough(name, found, least):
             raise UserInputError(
                 f"{path} states {name} = {found:g}, but the plan and events.jsonl give {least:g}: "
                 f"{advice}"
             )
+
+
+def _is_enough(name: str, found: float, least: float) -> bool:
+    """Whether a stated figure promises no more than the one calculated again."""
+    if name.endswith("steps") or math.isinf(least):
+        return found == least
+    if name.endswith("delta"):
+        # A larger delta goes with a smaller epsilon, so it may not differ either way.
+        return math.isclose(found, least, rel_tol=_TOLERANCE)
+    tolerance = _TOLERANCE_OF_MU if name.endswith("mu") else _TOLERANCE
+    return found >= least - tolerance * max(1.0, least)
 
 
 def _figures(statement: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from privfin.federation.statement import narrow_segments
+from privfin.federation.statement import readable_segments
 from privfin.reporting.blocks_privacy import Exchange
+from privfin.reporting.collect.guarantee import is_private
 from privfin.reporting.collect.messages import wire_messages
 from privfin.reporting.collect.reading import AUDIT, EVENTS, MANIFEST, PRIVACY, number
 from privfin.reporting.evidence import Evidence
@@ -12,7 +13,7 @@ from privfin.reporting.facts import Fact, derived, measured, not_applicable, not
 
 def exchange_block(evidence: Evidence) -> Exchange:
     """What left the sites."""
-    readable = readable_segments(evidence)
+    readable = tuple(readable_segments(evidence.plan, evidence.run.sites_left()))
     return Exchange(
         encryption=measured(_encryption(evidence), f"{PRIVACY}: encryption"),
         kind=measured(evidence.config.crypto.encryption, f"{MANIFEST}: configuration"),
@@ -30,17 +31,6 @@ def exchange_block(evidence: Evidence) -> Exchange:
     )
 
 
-def readable_segments(evidence: Evidence) -> tuple[str, ...]:
-    """Segments whose sum showed single updates, with all sites or after some had left."""
-    plan = evidence.plan
-    cohort = list(plan.cohort)
-    found = dict.fromkeys(narrow_segments(plan))
-    for left in evidence.run.sites_left():
-        cohort = [site for site in cohort if site != left["site"]]
-        found.update(dict.fromkeys(narrow_segments(plan, cohort)))
-    return tuple(found)
-
-
 def _encryption(evidence: Evidence) -> str:
     stated = evidence.privacy["encryption"]
     parts = [str(stated["scheme"])]
@@ -55,10 +45,11 @@ def _encryption(evidence: Evidence) -> str:
 
 def _single_updates(evidence: Evidence, readable: tuple[str, ...]) -> str:
     config = evidence.config
+    noise = "its site's full noise" if is_private(evidence) else "no noise that protects"
     if config.crypto.encryption == "none":
         return (
             "the coordinator can read every site's update, because encryption is off; each has "
-            "its site's full noise, if the run is private"
+            f"{noise}"
         )
     if config.crypto.encryption == "ckks":
         found = (
@@ -79,7 +70,7 @@ def _single_updates(evidence: Evidence, readable: tuple[str, ...]) -> str:
     if readable:
         found += (
             f"; except for {', '.join(readable)}: only one or two sites train each, so another "
-            "site can read single updates of them off the sum, with their noise"
+            f"site can read single updates of them off the sum; each has {noise}"
         )
     return found
 

@@ -103,7 +103,9 @@ def _counted(evidence: Evidence, source: str, block: Mapping[str, Any]) -> Ledge
         head=measured(Head.model_validate(head.to_dict()), source),
         check=_check(local, problems),
         heads_of_sites=measured(
-            tuple(dict.fromkeys(str(e["site"]) for e in _head_events(evidence))), EVENTS
+            tuple(dict.fromkeys(str(e["site"]) for e in _head_events(evidence))),
+            EVENTS,
+            "a row that several sites name is kept once, with the first of them",
         ),
     )
 

@@ -31,7 +31,9 @@ def randomness(evidence: Evidence) -> Fact[str]:
     source = f"{PRIVACY}: assumptions"
     for one in evidence.privacy["assumptions"]:
         if one["id"] == "secret-noise":
-            return derived(f"{one['text']} ({one['status']}: {one['by']})", source)
+            if one["status"] == "checked":
+                return derived(f"{one['text']} (checked: {one['by']})", source)
+            return derived(f"{one['by']} (assumed was: {one['text']})", source)
     return not_assessed(f"{PRIVACY} does not say where noise and sampling come from", source)
 
 

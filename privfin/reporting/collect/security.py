@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from privfin.federation.statement import readable_segments
 from privfin.reporting.answers import Answers
 from privfin.reporting.blocks_privacy import Security, Threat
-from privfin.reporting.collect.exchange import readable_segments
 from privfin.reporting.collect.guarantee import is_private
 from privfin.reporting.collect.reading import MANIFEST, PRIVACY, number, percent_up
 from privfin.reporting.evidence import Evidence
@@ -74,6 +74,10 @@ def _threats(evidence: Evidence) -> tuple[Threat, ...]:
     )
 
 
+def _readable(evidence: Evidence) -> list[str]:
+    return readable_segments(evidence.plan, evidence.run.sites_left())
+
+
 def _observer(evidence: Evidence, name: str, stated: Mapping[str, Any]) -> Threat:
     return Threat(
         attacker=name,
@@ -99,7 +103,7 @@ def _protection(evidence: Evidence, observer: str) -> str:
     if observer == "outsider":
         return noise
     if observer == "another site":
-        hides = "the sum hides single updates" if not readable_segments(evidence) else (
+        hides = "the sum hides single updates" if not _readable(evidence) else (
             "the sum hides single updates, except in parts that one or two sites train"
         )  # fmt: skip
         return f"{noise}; {hides}"
@@ -178,7 +182,7 @@ def _dishonest_coordinator(evidence: Evidence) -> Threat:
 
 
 def _reader_of_files(evidence: Evidence) -> Threat:
-    readable = readable_segments(evidence)
+    readable = _readable(evidence)
     tells = "exact counts and fingerprints of data, and figures on held-out patients without noise"
     if readable:
         tells += (
