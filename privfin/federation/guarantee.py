@@ -128,14 +128,29 @@ def against_an_observer(
     The arguments are those of :func:`population`.
     """
     found = population(config, plan, steps, is_private=is_private, colluding=colluding)
-    profile = NO_PRIVACY
-    if is_private:
-        profile = privacy_profile(_alternatives(config, plan, steps, colluding))
+    profile = profile_against(config, plan, steps, is_private=is_private, colluding=colluding)
     return {
         "epsilon": found["epsilon"],
         "delta": found["delta"],
         **_meaning(profile, float(found["epsilon"])),
     }
+
+
+def profile_against(
+    config: RunConfig,
+    plan: TrainingPlan,
+    steps: Mapping[str, int],
+    *,
+    is_private: bool,
+    colluding: int | None = None,
+) -> PrivacyProfile:
+    """The whole curve of the guarantee against one observer; the arguments of :func:`population`.
+
+    It is one that promises nothing where the run is not private.
+    """
+    if not is_private:
+        return NO_PRIVACY
+    return privacy_profile(_alternatives(config, plan, steps, colluding))
 
 
 def _alternatives(

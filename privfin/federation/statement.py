@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from privfin.config import Encryption, RunConfig
@@ -29,6 +29,9 @@ FORMAT = 2
 #: Sites that must train a segment before its sum hides the update of each of them.
 FEWEST_TRAINERS = 3
 
+#: What a run shows by how it goes rather than by what it sends; one of those not covered.
+SIDE_CHANNELS = "timing, file sizes and the number of rounds"
+
 #: What is computed from patients outside DP-SGD, whatever the configuration.
 _NOT_COVERED = (
     "the number of patients of each site, which sampling rate and delta depend on, is public",
@@ -39,7 +42,7 @@ _NOT_COVERED = (
     "a person whom the data list as several patients (Open-I: a report each, MedMNIST: an image)",
     "two records of one person under two names at one site: overlap within a site is not checked",
     "the manifest's fingerprints of the data and its counts of records: exact, without noise",
-    "timing, file sizes and the number of rounds",
+    SIDE_CHANNELS,
     "what `privfin audit` finds: computed from training and held-out patients, without noise",
 )
 
@@ -75,24 +78,57 @@ def claim(config: RunConfig) -> str:
     return "dp"
 
 
-def narrow_segments(plan: TrainingPlan) -> list[str]:
+def narrow_segments(plan: TrainingPlan, cohort: Collection[str] | None = None) -> list[str]:
     """Segments that only one or two sites train, so that their sum shows a single update.
 
     With one trainer the sum is its update; with two, each of them can subtract its own. With shared
     noise there is none: the sum of every segment holds the noise of all sites.
+
+    Args:
+        plan: the run's plan.
+        cohort: names of the sites that are summed, all if None.
     """
     if plan.shared is not None:
         return []
+    summed = plan.cohort if cohort is None else cohort
     return [
         s.name
         for s in plan.segments
-        if 0 < s.trained_by < FEWEST_TRAINERS and plan.is_open(s, plan.cohort)
+        if 0 < s.owners(summed) < FEWEST_TRAINERS and plan.is_open(s, summed)
     ]
+
+
+def readable_segments(plan: TrainingPlan, left: Sequence[Mapping[str, Any]] = ()) -> list[str]:
+    """Segments that were narrow at some time of a run: with all sites, or after some had left.
+
+    Args:
+        plan: the run's plan.
+        left: the sites that dropped out, in that order, each with its ``site``.
+    """
+    cohort = list(plan.cohort)
+    found = dict.fromkeys(narrow_segments(plan))
+    for one in left:
+        cohort = [site for site in cohort if site != one["site"]]
+        found.update(dict.fromkeys(narrow_segments(plan, cohort)))
+    return list(found)
 
 
 def closed_segments(plan: TrainingPlan) -> list[str]:
     """Segments that some sites train, but too few to be summed: they stay as they began."""
     return [s.name for s in plan.segments if s.trained_by and not plan.is_open(s, plan.cohort)]
+
+
+def steps_taken(
+    plan: TrainingPlan,
+    rounds_started: Mapping[str, int],
+    fine_tunings_started: Mapping[str, int],
+) -> dict[str, int]:
+    """The steps that count by site; the arguments are those of :func:`privacy_statement`."""
+    return {
+        site.name: rounds_started.get(site.name, 0) * site.local_steps
+        + fine_tunings_started.get(site.name, 0) * plan.fine_tune_steps
+        for site in plan.sites
+    }
 
 
 def privacy_statement(
@@ -113,15 +149,10 @@ def privacy_statement(
         left: the sites that dropped out, each with the ``round`` and ``attempt`` that it was lost
             in; the run went on without it.
     """
-    tuned = fine_tunings_started or {}
-    steps = {
-        site.name: rounds_started.get(site.name, 0) * site.local_steps
-        + tuned.get(site.name, 0) * plan.fine_tune_steps
-        for site in plan.sites
-    }
+    steps = steps_taken(plan, rounds_started, fine_tunings_started or {})
     is_private = claim(config) == "dp"
     headline = population(config, plan, steps, is_private=is_private)
-    readable = narrow_segments(plan)
+    readable = readable_segments(plan, left)
     shown = f"; single updates of {', '.join(readable)} can be read off the sum" if readable else ""
     observers = (
         _observers(shown, config.crypto.encryption)

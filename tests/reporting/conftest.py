@@ -1,4 +1,4 @@
-"""A whole report made by hand, for tests of what is made from reports. Its numbers are invented."""
+"""A whole report made by hand, with invented numbers, and finished runs to make reports from."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 
+from privfin.errors import PrivfinError
+from privfin.federation.local_training import LocalTrainer
+from privfin.federation.plan import make_plan
+from privfin.federation.training_run import complete_run, start_run
 from privfin.files import write_json
 from privfin.reporting.evidence import Evidence, read_evidence
 from privfin.reporting.facts import declared, derived, measured, not_applicable, not_assessed
@@ -384,3 +388,66 @@ def _real(manifest: dict[str, Any]) -> None:
 def real(edited: Callable[..., Evidence]) -> Evidence:
     """A run that says that its patients are real."""
     return edited("dp", name="real", manifest=_real)
+
+
+#: Options of :func:`tiny` by kind of run; ``dropped`` loses site-02 in its second round.
+KINDS: dict[str, dict[str, Any]] = {
+    "ckks": {"crypto__encryption": "ckks"},
+    "shared": {
+        "privacy__trust": "shared",
+        "federation__modalities": "0:0:1",
+        "training__batch_size": 40,
+        "privacy__collusion": 1,
+    },
+    "fine-tuned": {"training__fine_tune_steps": 3},
+    "secure": {"evaluation__secure": True, "federation__modalities": "0:0:1"},
+    "dropped": {
+        "federation__sites": 4,
+        "federation__modalities": "1:0:3",
+        "training__rounds": 3,
+        "training__local_steps": 1,
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def report_run(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny: Callable[..., Any],
+    prepared: Callable[..., Any],
+    finished_runs: Callable[..., Any],
+) -> Callable[[str], Path]:
+    """The directory of a finished run: ``report_run("ckks")``. Copy it before you change it."""
+    known: dict[str, Path] = {}
+
+    def get(kind: str) -> Path:
+        if kind not in known:
+            if kind in KINDS:
+                known[kind] = tmp_path_factory.mktemp("report-runs") / kind
+                _make(known[kind], tiny(**KINDS[kind]), prepared, loses_a_site=kind == "dropped")
+            else:
+                known[kind] = finished_runs(kind).path
+        return known[kind]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def evidence_of(report_run: Callable[[str], Path]) -> Callable[[str], Evidence]:
+    """The evidence of a finished run of a kind."""
+    return lambda kind: read_evidence(report_run(kind))
+
+
+def _make(path: Path, config: Any, prepared: Callable[..., Any], *, loses_a_site: bool) -> None:
+    data = prepared(config)
+    run = start_run(path, config, make_plan(config, data.declarations), data)
+    original = LocalTrainer.train
+
+    def fails(self: LocalTrainer, start: Any, number: int, steps: int) -> Any:
+        if loses_a_site and number == 2 and self._plan.name == "site-02":
+            raise PrivfinError("the machine is gone")
+        return original(self, start, number, steps)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalTrainer, "train", fails)
+        assert complete_run(run, config, data) is not None
