@@ -47,6 +47,7 @@ class AttackResult(Strict):
         epsilon_ceiling: the largest bound that a test of this size could have shown.
         claim: epsilon claimed against this observer.
         curve: (false positive rate, true positive rate) points of the ROC.
+        withheld: why figures are missing, if they were withheld.
     """
 
     attack: str
@@ -60,6 +61,7 @@ class AttackResult(Strict):
     epsilon_ceiling: Extended | None
     claim: Extended
     curve: tuple[tuple[float, float], ...]
+    withheld: str | None = None
 
 
 class CanaryTest(Strict):
@@ -132,7 +134,10 @@ class Audit(Strict):
 
 
 class LabelResult(Strict):
-    """A label in one availability cell; ``left_out`` says why it is not in the macro figures."""
+    """A label in one availability cell.
+
+    ``left_out`` says why it is not in the macro figures; ``withheld`` why figures are missing.
+    """
 
     label: str
     positives: Count
@@ -142,6 +147,7 @@ class LabelResult(Strict):
     ece: float | None
     brier: float | None
     left_out: str | None
+    withheld: str | None = None
 
 
 class CellResult(Strict):

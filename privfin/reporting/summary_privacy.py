@@ -54,8 +54,8 @@ def protected(report: Report) -> Answer:
     unit = data.unit.get() if data.unit.is_known else "a unit that is not known"
     held_out = data.held_out_patients
     second = (
-        f"The {number_of(held_out.get(), 'held-out patient')} that figures were measured on are "
-        "not protected by it."
+        "Not protected, because figures were measured on them: "
+        f"{number_of(held_out.get(), 'held-out patient')}."
         if held_out.is_known
         else ""
     )
@@ -109,7 +109,7 @@ def odds(report: Report) -> Answer:
     epsilon, delta = guarantee.epsilon.get(), guarantee.delta.get()
     pair = odds_of_pair(epsilon, delta)
     named = f"epsilon {at_most(epsilon)} at delta {delta:g}, for one patient"
-    curve = _by_curve(guarantee)
+    curve = by_curve(guarantee)
     tone: Tone = "plain" if curve else "open"
     if epsilon >= LITTLE_FROM:
         # The curve is the stronger promise, so it comes first.
@@ -126,7 +126,7 @@ def odds(report: Report) -> Answer:
     return answer(tone, first, second, third, fields=fields)
 
 
-def _by_curve(guarantee: Guarantee) -> str:
+def by_curve(guarantee: Guarantee) -> str:
     """The odds of the observer against whom least is promised; empty if no curve is known."""
     rows = guarantee.observers.get() if guarantee.observers.is_known else ()
     if not rows:
@@ -164,12 +164,17 @@ def _is_contradicted(audit: Audit) -> bool:
     return audit.verdict.is_known and audit.verdict.get() == "contradiction"
 
 
+def was_attacked(audit: Audit) -> bool:
+    """Whether there are results of attacks."""
+    return audit.was_done.is_known and audit.was_done.get() and audit.attacks.is_known
+
+
 def attacked(report: Report) -> Answer:
     """By what it was attacked, what that found, and what it could have found at most."""
     audit = report.audit
     fields = ("/audit/was_done", "/audit/verdict", "/audit/attacks", "/audit/best_attack",
               "/audit/largest_ceiling", "/audit/contradictions", "/audit/risks")  # fmt: skip
-    if not audit.was_done.is_known or not audit.was_done.get() or not audit.attacks.is_known:
+    if not was_attacked(audit):
         return answer(
             "open",
             "NOT TESTED: 0 attacks were made on this run, so what the model gives away in practice "
@@ -178,10 +183,10 @@ def attacked(report: Report) -> Answer:
             fields=fields,
         )
     first, tone = _verdict(audit)
-    ceiling, is_gap = _ceiling(report)
+    limit, is_gap = ceiling(report)
     if is_gap and tone == "plain":
         tone = "open"
-    return answer(tone, first, _best(report), ceiling, fields=fields)
+    return answer(tone, first, best_attack(report), limit, fields=fields)
 
 
 def _verdict(audit: Audit) -> tuple[str, Tone]:
@@ -216,7 +221,8 @@ def _lines(audit: Audit, contradictions: bool) -> str:
     return f"{rows[0].rstrip('.')}{more}"
 
 
-def _best(report: Report) -> str:
+def best_attack(report: Report) -> str:
+    """What the best attack found, beside guessing and what is promised."""
     audit = report.audit
     rows = audit.attacks.get()
     if not audit.best_attack.is_known or audit.best_attack.get() >= len(rows):
@@ -251,26 +257,26 @@ def _promised(report: Report, best: AttackResult) -> str:
     return f", and the promise allows up to {allowed}" if allowed else ""
 
 
-def _ceiling(report: Report) -> tuple[str, bool]:
+def ceiling(report: Report) -> tuple[str, bool]:
     """What the test showed and could have shown at most, and whether that is a gap."""
     audit, guarantee = report.audit, report.guarantee
     if not audit.largest_ceiling.is_known:
         why = gap(audit.largest_ceiling)
         return f"What the test could have found at most is {why}.", True
-    ceiling = audit.largest_ceiling.get()
+    largest = audit.largest_ceiling.get()
     unit = "for one patient"
     if guarantee.delta.is_known:
         unit = f"at delta {guarantee.delta.get():g}, {unit}"
     text = (
         f"It showed an epsilon of at least {at_least(_largest_bound(audit))} and could have found "
-        f"at most {at_most(ceiling)} ({unit})"
+        f"at most {at_most(largest)} ({unit})"
     )
     if not guarantee.epsilon.is_known or not guarantee.is_private.is_known:
         return f"{text}.", False
     if not guarantee.is_private.get():
         return f"{text}; there is no promise to hold it against.", False
     claim = guarantee.epsilon.get()
-    if ceiling < claim:
+    if largest < claim:
         return (
             f"{text}, which is below the promised {at_most(claim)}: however wrong that promise "
             "were, this test could not show it.",

@@ -91,7 +91,7 @@ def budget(report: Report) -> Answer:
     rows = ledger.budgets.get()
     over = [one for one in rows if one.is_over]
     words = [_population(one) for one in sorted(rows, key=lambda one: not one.is_over)]
-    text = f"Epsilon used, for one patient: {'; '.join(words)}."
+    text = f"Epsilon used of each population, for one patient: {'; '.join(words)}."
     if over:
         text = f"OVER BUDGET in {len(over)} of {number_of(len(rows), 'population')}. {text}"
     checked = (
@@ -108,9 +108,9 @@ def _population(one: PopulationBudget) -> str:
     raised = f", cap raised {number_of(one.raised, 'time')}" if one.raised else ""
     runs = f"{number_of(one.runs, 'run')} counted, {one.refusals} refused{raised}"
     if one.cap_epsilon is None or one.cap_delta is None:
-        return f"population {one.population}: {spent}, and it has no cap ({runs})"
+        return f"{one.population}: {spent}, and it has no cap ({runs})"
     return (
-        f"population {one.population}: {spent}, of a cap of {one.cap_epsilon:g} at delta "
+        f"{one.population}: {spent}, of a cap of {one.cap_epsilon:g} at delta "
         f"{one.cap_delta:g}, which leaves {at_least(one.left)} ({runs})"
     )
 
