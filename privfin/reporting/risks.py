@@ -6,12 +6,13 @@ whether that is acceptable, a person decides: those three stay open here.
 
 from __future__ import annotations
 
-from privfin.reporting.answer import gap
 from privfin.reporting.blocks_people import Risk, Risks
 from privfin.reporting.blocks_results import Interval
 from privfin.reporting.facts import derived
 from privfin.reporting.schema import Report
-from privfin.reporting.summary_privacy import best_attack, by_curve, ceiling, was_attacked
+from privfin.reporting.summary_answer import gap
+from privfin.reporting.summary_attacks import best_attack, ceiling, was_attacked
+from privfin.reporting.summary_privacy import by_curve
 from privfin.reporting.summary_run import left_sites
 from privfin.reporting.words import at_most, number_of
 
@@ -51,7 +52,7 @@ def _membership(report: Report) -> Risk:
     else:
         promise = "Bets on one patient go from 50:50 to 100:0 in the worst case."
     tested = (
-        f"{best_attack(report)} {ceiling(report)[0]}"
+        f"{best_attack(report)} {ceiling(report)}"
         if was_attacked(report.audit)
         else "Not tested: 0 attacks were made."
     )

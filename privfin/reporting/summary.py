@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from privfin.reporting.answer import Answer
 from privfin.reporting.blocks_people import Sentence
 from privfin.reporting.schema import Report
+from privfin.reporting.summary_answer import Answer
+from privfin.reporting.summary_attacks import attacked
 from privfin.reporting.summary_open import decide, not_covered, verify
-from privfin.reporting.summary_privacy import attacked, odds, protected
+from privfin.reporting.summary_privacy import odds, protected
 from privfin.reporting.summary_run import budget, left_sites, trained
 
 

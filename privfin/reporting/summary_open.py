@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 
-from privfin.reporting.answer import Answer, Tone, answer, gap
 from privfin.reporting.schema import Report
+from privfin.reporting.summary_answer import Answer, answer, gap
 from privfin.reporting.words import number_of
 
 # The weightier an assumption, the earlier: what breaks the guarantee if it does not hold.
@@ -145,12 +145,12 @@ def verify(report: Report) -> Answer:
         if files.is_known
         else f"the SHA-256 of this report; that of the run's files is {gap(files)}"
     )
-    tone: Tone = "plain" if files.is_known else "open"
     return answer(
-        tone,
+        "plain",
         f"The command 'privfin report verify report-{audience}.json --run {run}' compares "
         f"{hashes}.",
         "Without a signature that finds accidents, not forgery: one made with 1 key "
         "(privfin report RUN --sign KEY) also shows whose key made it.",
         fields=("/reproducibility/files", "/report/run_id"),
+        needs=(files,),
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from privfin.reporting.answer import Answer, Tone, answer, gap
 from privfin.reporting.blocks_privacy import PopulationBudget
 from privfin.reporting.schema import Report
+from privfin.reporting.summary_answer import Answer, Tone, answer, gap
 from privfin.reporting.words import at_least, at_most, data_size, listed, number_of
 
 _READERS: dict[str, tuple[Tone, str]] = {
@@ -54,6 +54,8 @@ def trained(report: Report) -> Answer:
         tone, f"{first}.", use, left,
         fields=("/purpose/task", "/purpose/intended_use", "/parties/sites", "/parties/sites_left",
                 "/data/training_patients", "/data/is_simulated", "/mechanism/rounds"),
+        needs=(purpose.task, parties.sites, parties.sites_left, data.training_patients,
+               data.is_simulated),
     )  # fmt: skip
 
 
@@ -98,8 +100,8 @@ def budget(report: Report) -> Answer:
         "" if ledger.check.is_known else f"Whether the ledger is whole is {gap(ledger.check)}."
     )
     no_caps = any(one.cap_epsilon is None for one in rows)
-    tone: Tone = "bad" if over else "open" if checked or no_caps else "plain"
-    return answer(tone, text, checked, fields=fields)
+    tone: Tone = "bad" if over else "open" if no_caps else "plain"
+    return answer(tone, text, checked, fields=fields, needs=(ledger.check,))
 
 
 def _population(one: PopulationBudget) -> str:
@@ -139,6 +141,7 @@ def left_sites(report: Report) -> Answer:
         f"{readers}.",
         _readable(report),
         fields=fields,
+        needs=(exchange.bytes_up, exchange.bytes_down, exchange.readable_segments),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from privfin.reporting.facts import Fact
@@ -23,8 +24,19 @@ class Answer(NamedTuple):
     fields: tuple[str, ...]
 
 
-def answer(tone: Tone, *sentences: str, fields: tuple[str, ...]) -> Answer:
-    """An answer of these sentences; empty ones are left out."""
+def answer(
+    tone: Tone, *sentences: str, fields: tuple[str, ...], needs: Sequence[Fact[Any]] = ()
+) -> Answer:
+    """An answer of these sentences; empty ones are left out.
+
+    Args:
+        tone: of the answer; ``plain`` becomes ``open`` if one of ``needs`` was not assessed.
+        sentences: in order.
+        fields: JSON pointers.
+        needs: facts without which the answer is not whole.
+    """
+    if tone == "plain" and any(one.status == "not_assessed" for one in needs):
+        tone = "open"
     return Answer(" ".join(one for one in sentences if one), tone, fields)
 
 
