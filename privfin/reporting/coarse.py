@@ -23,7 +23,9 @@ HIDDEN = "withheld"
 
 _LEAST_ROUNDED = 20
 _FINEST_PLACES = 3
-_NUMBER = re.compile(r"(?<![\w.,:/-])(?:\d{1,3}(?:,\d{3})+|\d+)(?![\w./-]*\w)")
+_NUMBER = re.compile(
+    rf"(?<![\w.,:/-])(?:{SMALL}|(?:about )?(?P<number>\d{{1,3}}(?:,\d{{3}})+|\d+))(?![\w./-]*\w)"
+)
 _DECIMAL = re.compile(r"(?<![\w.:/-])\d+(?:\.\d+(?:e-?\d+)?|e-?\d+)(?![\w./-]*\w)")
 
 
@@ -74,11 +76,15 @@ def digits_nearest(value: float, digits: int = 2) -> float:
     return _digits(value, digits, ROUND_HALF_EVEN)
 
 
-def chance_up(value: float) -> float:
-    """A chance in [0, 1] rounded up: two digits of it, or above 1/2 of what is left to 1."""
+def chance_up(value: float, digits: int = 1) -> float:
+    """A chance in [0, 1] rounded up: to digits of it, or above 1/2 to those of what is left to 1.
+
+    One digit, unless it follows from other numbers that are shown: a curve has many points, and
+    each of them narrows down how many patients there can be.
+    """
     if value <= 0.5:
-        return digits_up(value)
-    return float(1 - exactly(digits_down(float(1 - exactly(value)))))
+        return digits_up(value, digits)
+    return float(1 - exactly(digits_down(float(1 - exactly(value)), digits)))
 
 
 def power_of_ten_up(value: float) -> float:
@@ -112,17 +118,12 @@ def above(value: float, places: int) -> float:
 
 def without_counts(text: str) -> str:
     """A text whose whole numbers may all be numbers of people or records, each made coarse."""
-    return _NUMBER.sub(lambda found: str(coarse_count(_whole(found))), text)
+    return _NUMBER.sub(lambda found: _coarse(found, None), text)
 
 
 def without(text: str, exact: Collection[int]) -> str:
     """A text in which each of these exact numbers, where it stands alone, is made coarse."""
-
-    def changed(found: re.Match[str]) -> str:
-        number = _whole(found)
-        return str(coarse_count(number)) if number in exact else found.group()
-
-    return _NUMBER.sub(changed, text)
+    return _NUMBER.sub(lambda found: _coarse(found, exact), text)
 
 
 def with_coarse_decimals(text: str, rounding: Callable[[float], float] = digits_up) -> str:
@@ -135,8 +136,12 @@ def with_coarse_decimals(text: str, rounding: Callable[[float], float] = digits_
     return _DECIMAL.sub(changed, text)
 
 
-def _whole(found: re.Match[str]) -> int:
-    return int(found.group().replace(",", ""))
+def _coarse(found: re.Match[str], exact: Collection[int] | None) -> str:
+    """What stands for a number in a text: itself if it is coarse, or not among ``exact``."""
+    if found["number"] is None:
+        return found.group()
+    count = int(found["number"].replace(",", ""))
+    return str(coarse_count(count)) if exact is None or count in exact else found.group()
 
 
 def _digits(value: float, digits: int, rounding: str) -> float:

@@ -27,7 +27,6 @@ from privfin.reporting.coarse import (
 )
 from privfin.reporting.facts import Extended
 from privfin.reporting.release_facts import Withheld, changed
-from privfin.reporting.release_privacy import RATES
 
 FEW = "of 1 to 10 patients"
 _AUDIT = (
@@ -38,7 +37,8 @@ _FEW = "figures of attacks on 1 to 10 patients are left out"
 
 # Nothing in the report says over how many patients attributes were guessed.
 _ATTRIBUTE_PLACES = 2
-_CURVE_RATES = tuple(rate for rate in RATES if rate >= 0.01)
+#: Rates of false alarms at which ROC curves are shown.
+_CURVE_RATES = (0.0, 0.01, 0.02, 0.05, *(round(0.1 * i, 1) for i in range(1, 11)))
 
 
 def release_audit(block: Audit, done: Withheld) -> Audit:
@@ -121,7 +121,7 @@ def _thinned(
     if not curve:
         return ()
     found = []
-    for rate in (0.0, *_CURVE_RATES):
+    for rate in _CURVE_RATES:
         reached = [true for false, true in curve if false <= rate]
         found.append((rate, nearest(max(reached, default=0.0), places)))
     return tuple(found)

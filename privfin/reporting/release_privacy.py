@@ -7,6 +7,9 @@ patients.
 
 from __future__ import annotations
 
+import math
+
+from privfin.privacy.tradeoff import certainty
 from privfin.reporting.blocks_privacy import (
     Accounting,
     ColludingSites,
@@ -26,11 +29,12 @@ from privfin.reporting.coarse import (
     power_of_ten_up,
     with_coarse_decimals,
 )
-from privfin.reporting.release_facts import Withheld, changed
+from privfin.reporting.release_facts import Withheld, changed, withheld
 
 PROMISE = (
-    "epsilon, mu and the trade-off curve are rounded up to two digits and delta up to a power of "
-    "ten: the statement stays true and is weaker than the exact one"
+    "epsilon and mu are rounded up to two digits, points of the trade-off curve to one and delta "
+    "to a power of ten, the curve itself is left out, and against every observer stands what holds "
+    "against the strongest: the statement stays true and is weaker than the exact one"
 )
 _MECHANISM = (
     "sampling rates and noise multipliers are left out, and steps are rounded up: with them the "
@@ -40,62 +44,66 @@ _LEDGER = (
     "names of populations, and times and names of other runs, are left out of the ledger's extract"
 )
 
-#: False-positive rates at which curves are shown.
-RATES = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, *(round(0.1 * i, 1) for i in range(1, 11)))
-
 _NO_NAME = "withheld"
 _THIS, _OTHER = "this run", "another run"
 
 
 def release_guarantee(block: Guarantee, done: Withheld) -> Guarantee:
-    """Limits rounded so that they still hold."""
+    """Limits rounded so that they still hold, and few enough of them."""
     after = block.model_copy(
         update={
             "statement": changed(block.statement, with_coarse_decimals),
             "epsilon": changed(block.epsilon, digits_up),
             "delta": changed(block.delta, power_of_ten_up),
             "delta_times_patients": changed(block.delta_times_patients, power_of_ten_up),
-            "epsilon_at_every_site": changed(block.epsilon_at_every_site, digits_up),
-            "observers": changed(block.observers, lambda rows: tuple(map(_observer, rows))),
-            "colluding_sites": changed(
-                block.colluding_sites, lambda rows: tuple(map(_colluding, rows))
+            "epsilon_at_every_site": changed(
+                block.epsilon_at_every_site, lambda epsilon: digits_up(epsilon, 1)
             ),
-            "curve": changed(block.curve, _thinned),
+            "observers": changed(block.observers, _observers),
+            "colluding_sites": changed(block.colluding_sites, _colluding),
+            "curve": withheld(block.curve, "its points together tell the number of patients"),
         }
     )
     return done.note(block, after, PROMISE)
 
 
-def _observer(row: ObserverGuarantee) -> ObserverGuarantee:
-    return row.model_copy(
-        update={
-            "epsilon": digits_up(row.epsilon),
-            "delta": power_of_ten_up(row.delta),
-            "mu": digits_up(row.mu),
-            "mu_excess": digits_up(row.mu_excess),
-            "best_accuracy": chance_up(row.best_accuracy),
-            "certainty_of_epsilon_alone": chance_up(row.certainty_of_epsilon_alone),
-            "trade_off": tuple(map(_point, row.trade_off)),
-        }
+def _observers(rows: tuple[ObserverGuarantee, ...]) -> tuple[ObserverGuarantee, ...]:
+    """Every observer's promise made that against the strongest: each row more would tell more."""
+    return tuple(
+        row.model_copy(
+            update={
+                "epsilon": digits_up(max(one.epsilon for one in rows)),
+                "delta": power_of_ten_up(max(one.delta for one in rows)),
+                "mu": digits_up(max(one.mu for one in rows)),
+                "mu_excess": power_of_ten_up(max(one.mu_excess for one in rows)),
+                "best_accuracy": chance_up(max(one.best_accuracy for one in rows)),
+                "certainty_of_epsilon_alone": chance_up(
+                    certainty(digits_up(max(one.epsilon for one in rows))), 2
+                ),
+                "trade_off": tuple(_point(point, rows) for point in row.trade_off),
+            }
+        )
+        for row in rows
     )
 
 
-def _point(point: TradeOff) -> TradeOff:
-    return point.model_copy(update={"true_positive_rate": chance_up(point.true_positive_rate)})
+def _point(point: TradeOff, rows: tuple[ObserverGuarantee, ...]) -> TradeOff:
+    found = max(
+        one.true_positive_rate
+        for row in rows
+        for one in row.trade_off
+        if one.false_positive_rate == point.false_positive_rate
+    )
+    return point.model_copy(update={"true_positive_rate": chance_up(found)})
 
 
-def _colluding(row: ColludingSites) -> ColludingSites:
-    return row.model_copy(update={"epsilon": digits_up(row.epsilon)})
-
-
-def _thinned(curve: tuple[TradeOff, ...]) -> tuple[TradeOff, ...]:
-    """The curve at fixed rates: at each the bound of the next point, so that it still holds."""
-    found = []
-    for rate in RATES:
-        later = [p.true_positive_rate for p in curve if p.false_positive_rate >= rate]
-        bound = chance_up(min(later, default=1.0))
-        found.append(TradeOff(false_positive_rate=rate, true_positive_rate=bound))
-    return tuple(found) if curve else ()
+def _colluding(rows: tuple[ColludingSites, ...]) -> tuple[ColludingSites, ...]:
+    """What is promised against as many as it was planned for; no figure for more of them."""
+    promised = digits_up(max((row.epsilon for row in rows if row.is_promised), default=math.inf))
+    return tuple(
+        row.model_copy(update={"epsilon": promised if row.is_promised else math.inf})
+        for row in rows
+    )
 
 
 def release_mechanism(block: Mechanism, done: Withheld) -> Mechanism:

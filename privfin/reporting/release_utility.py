@@ -98,7 +98,7 @@ def _without_figures(row: CellResult, why: str) -> CellResult:
     is_small = why == FEW
     return row.model_copy(
         update={
-            "records": _small_or_hidden(row.records) if is_small else coarse_count(row.records),
+            "records": HIDDEN if is_small else coarse_count(row.records),
             "patients": _small_or_hidden(row.patients) if is_small else coarse_count(row.patients),
             "auroc": _NOTHING,
             "auprc": _NOTHING,
