@@ -138,15 +138,29 @@ def left_sites(report: Report) -> Answer:
     return answer(
         tone,
         f"{up} of {what} went from the sites to the coordinator, and {down} came back{wire}.",
-        f"{readers}.",
+        f"{readers}{_with_noise(report)}.",
         _readable(report),
         fields=fields,
         needs=(exchange.bytes_up, exchange.bytes_down, exchange.readable_segments),
     )
 
 
+def _noise_is(report: Report, trust: str) -> bool:
+    """Whether there is noise, added as ``local`` or ``shared`` trust does."""
+    private, stated = report.guarantee.is_private, report.mechanism.trust
+    return private.is_known and private.get() and stated.is_known and stated.get().startswith(trust)
+
+
+def _with_noise(report: Report) -> str:
+    """For updates that somebody could read: that each has its noise, where it has."""
+    is_read = report.exchange.kind.get() != "bfv"
+    return ", each with its full noise" if is_read and _noise_is(report, "local") else ""
+
+
 def _readable(report: Report) -> str:
-    """Segments whose sum shows single updates; says nothing new where the coordinator reads all."""
+    """What sums show; with shared noise, that the promise rests on nobody seeing a part of one."""
+    if _noise_is(report, "shared"):
+        return "An update has only a share of the noise, so the promise also rests on this lock."
     segments = report.exchange.readable_segments
     if not segments.is_known:
         return (

@@ -27,7 +27,7 @@ def at_least(value: float, places: int = 2) -> str:
 
 def percent(share: float, places: int = 1, rounding: str = ROUND_HALF_EVEN) -> str:
     """A share in [0, 1] as ``2.1 %``."""
-    return f"{_text(float(exactly(share) * 100), places, rounding)} %"
+    return f"{_rounded(100 * exactly(share), places, rounding)} %"
 
 
 def percent_at_most(share: float, places: int = 1) -> str:
@@ -61,4 +61,8 @@ def listed(parts: list[str]) -> str:
 def _text(value: float, places: int, rounding: str) -> str:
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
-    return f"{exactly(value).quantize(Decimal(1).scaleb(-places), rounding):f}"
+    return _rounded(exactly(value), places, rounding)
+
+
+def _rounded(value: Decimal, places: int, rounding: str) -> str:
+    return f"{value.quantize(Decimal(1).scaleb(-places), rounding):f}"

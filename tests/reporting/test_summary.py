@@ -440,3 +440,23 @@ def test_a_gap_is_said_and_never_looks_fine(sample_report: Sample, field: str, k
     assert after != before
     assert re.search("nobody looked|unknown|not known|NOT TESTED", after.text), after.text
     assert after.tone in ("open", "bad")
+
+
+@pytest.mark.parametrize("kind", ["ckks", "none"])
+def test_updates_that_are_read_have_their_noise_only_where_there_is_any(
+    sample_report: Sample, kind: str
+) -> None:
+    read = {"exchange__kind": measured(kind, "manifest.json")}
+    nothing = read | {"guarantee__is_private": derived(False, "privacy.json")}
+    assert "each with its full noise" in _by_key(sample_report(**read))["left-sites"].text
+    assert "noise" not in _by_key(sample_report(**nothing))["left-sites"].text
+    assert "noise" not in _by_key(sample_report())["left-sites"].text
+
+
+def test_shared_noise_rests_on_the_masks_too(sample_report: Sample) -> None:
+    shared = sample_report(
+        mechanism__trust=measured("shared: the noise of 3 sites adds up", "privacy.json"),
+        exchange__readable_segments=measured((), "privacy.json"),
+    )
+    text = _by_key(shared)["left-sites"].text
+    assert "An update has only a share of the noise" in text
