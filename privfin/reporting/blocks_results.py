@@ -48,6 +48,7 @@ class AttackResult(Strict):
         claim: epsilon claimed against this observer.
         curve: (false positive rate, true positive rate) points of the ROC.
         note: what the figures rest on.
+        withheld: why figures are missing, if they were withheld.
     """
 
     attack: str
@@ -62,6 +63,7 @@ class AttackResult(Strict):
     claim: Extended
     curve: tuple[tuple[float, float], ...]
     note: str = ""
+    withheld: str | None = None
 
 
 class CanaryTest(Strict):
@@ -175,7 +177,10 @@ class Audit(Strict):
 
 
 class LabelResult(Strict):
-    """A label in one availability cell; ``left_out`` says why it is not in the macro figures."""
+    """A label in one availability cell.
+
+    ``left_out`` says why it is not in the macro figures; ``withheld`` why figures are missing.
+    """
 
     label: str
     positives: Count
@@ -185,6 +190,7 @@ class LabelResult(Strict):
     ece: float | None
     brier: float | None
     left_out: str | None
+    withheld: str | None = None
 
 
 class CellResult(Strict):

@@ -1,0 +1,147 @@
+"""A public copy of what attacks found: rates without denominators, curves at fixed rates."""
+
+from __future__ import annotations
+
+import math
+
+from privfin.reporting.blocks_results import (
+    AttackResult,
+    AttributeResult,
+    Audit,
+    CanaryTest,
+    Interval,
+    Inversion,
+    TprAtFpr,
+)
+from privfin.reporting.coarse import (
+    above,
+    below,
+    coarse_count,
+    digits_nearest,
+    digits_up,
+    is_hidden,
+    nearest,
+    places_for,
+    size_of,
+    with_coarse_decimals,
+)
+from privfin.reporting.facts import Extended
+from privfin.reporting.release_facts import Withheld, changed
+
+FEW = "of 1 to 10 patients"
+_AUDIT = (
+    "rates of attacks are rounded so that one patient moves them by no more than a step, ROC "
+    "curves are shown at fixed rates, and numbers of members are rounded"
+)
+_FEW = "figures of attacks on 1 to 10 patients are left out"
+
+# Nothing in the report says over how many patients attributes were guessed.
+_ATTRIBUTE_PLACES = 2
+#: Rates of false alarms at which ROC curves are shown.
+_CURVE_RATES = (0.0, 0.01, 0.02, 0.05, *(round(0.1 * i, 1) for i in range(1, 11)))
+
+
+def release_audit(block: Audit, done: Withheld) -> Audit:
+    """What may be shown of an audit."""
+    attacks = changed(block.attacks, lambda rows: tuple(map(_attack, rows)))
+    if attacks.is_known and any(row.withheld for row in attacks.get()):
+        done.note(block.attacks, attacks, _FEW)
+    after = block.model_copy(
+        update={
+            "attacks": attacks,
+            "blind_auc": changed(block.blind_auc, lambda auc: nearest(auc, _ATTRIBUTE_PLACES)),
+            "largest_ceiling": changed(block.largest_ceiling, digits_up),
+            "canaries": changed(block.canaries, lambda rows: tuple(map(_canary, rows))),
+            "attributes": changed(block.attributes, lambda rows: tuple(map(_attribute, rows))),
+            "inversion": changed(block.inversion, lambda rows: tuple(map(_inversion, rows))),
+            "left_out": changed(block.left_out, _lines),
+            "contradictions": changed(block.contradictions, _lines),
+            "risks": changed(block.risks, _lines),
+        }
+    )
+    return done.note(block, after, _AUDIT)
+
+
+def _lines(lines: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(with_coarse_decimals(line, digits_nearest) for line in lines)
+
+
+def _attack(row: AttackResult) -> AttackResult:
+    """Figures rounded to the coarser of both sides' grids; none of too few patients."""
+    counts = {
+        "members": coarse_count(row.members),
+        "nonmembers": coarse_count(row.nonmembers),
+        "claim": digits_up(row.claim),
+    }
+    if is_hidden(row.members) or is_hidden(row.nonmembers):
+        nothing = {
+            "auc": Interval(value=None),
+            "tpr": (),
+            "epsilon_bound": None,
+            "epsilon_ceiling": None,
+            "curve": (),
+            "withheld": FEW,
+        }
+        return row.model_copy(update=counts | nothing)
+    places = places_for(min(size_of(row.members), size_of(row.nonmembers)))
+    figures = {
+        "auc": coarse_interval(row.auc, places_for(size_of(row.members) * size_of(row.nonmembers))),
+        "tpr": tuple(_rates(one, places) for one in row.tpr),
+        "epsilon_bound": _bound(row.epsilon_bound),
+        "epsilon_ceiling": None if row.epsilon_ceiling is None else digits_up(row.epsilon_ceiling),
+        "curve": _thinned(row.curve, places),
+    }
+    return row.model_copy(update=counts | figures)
+
+
+def _rates(row: TprAtFpr, places: int) -> TprAtFpr:
+    return row.model_copy(
+        update={"tpr": coarse_interval(row.tpr, places), "fpr": nearest(row.fpr, places)}
+    )
+
+
+def coarse_interval(row: Interval, places: int) -> Interval:
+    """The value on a grid, and its limits outwards on the same grid."""
+    return Interval(
+        value=None if row.value is None else nearest(row.value, places),
+        low=None if row.low is None else below(row.low, places),
+        high=None if row.high is None else above(row.high, places),
+    )
+
+
+def _bound(value: Extended | None) -> Extended | None:
+    """A lower bound, rounded down: what was shown and no more."""
+    return value if value is None or math.isinf(value) else below(value, 1)
+
+
+def _thinned(
+    curve: tuple[tuple[float, float], ...], places: int
+) -> tuple[tuple[float, float], ...]:
+    """The ROC as steps, at fixed rates of false alarms."""
+    if not curve:
+        return ()
+    found = []
+    for rate in _CURVE_RATES:
+        reached = [true for false, true in curve if false <= rate]
+        found.append((rate, nearest(max(reached, default=0.0), places)))
+    return tuple(found)
+
+
+def _canary(row: CanaryTest) -> CanaryTest:
+    """Canaries are invented: their number says nothing of patients."""
+    return row.model_copy(update={"claim": digits_up(row.claim)})
+
+
+def _attribute(row: AttributeResult) -> AttributeResult:
+    return row.model_copy(
+        update={
+            "with_model": coarse_interval(row.with_model, _ATTRIBUTE_PLACES),
+            "without_model": coarse_interval(row.without_model, _ATTRIBUTE_PLACES),
+        }
+    )
+
+
+def _inversion(row: Inversion) -> Inversion:
+    return row.model_copy(
+        update={"psnr": nearest(row.psnr, 1), "prior_psnr": nearest(row.prior_psnr, 1)}
+    )
