@@ -22,8 +22,10 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-#: A4 between the margins of the page's style sheet, in CSS pixels (96 to the inch).
-PRINTED = {"width": round((210 - 2 * 16) / 25.4 * 96), "height": round((297 - 32) / 25.4 * 96)}
+#: A4 in CSS pixels (96 to the inch).
+PRINTED = {"width": 794, "height": 1123}
+#: The margins of the page's style sheet, which only paper has; and page one alone.
+PAPER = "body { padding: 15mm 16mm 17mm !important } .body { display: none }"
 SCREEN = {"width": 1100, "height": 1300}
 
 
@@ -56,6 +58,8 @@ def take_screenshots(page: Path, folder: Path, executable: str) -> list[Path]:
             tab = browser.new_page(viewport=size, color_scheme=scheme)
             tab.goto(page.resolve().as_uri())
             tab.emulate_media(media=media, color_scheme=scheme)
+            if media == "print":
+                tab.add_style_tag(content=PAPER)
             target = folder / f"report-{name}.png"
             tab.screenshot(path=target)
             written.append(target)

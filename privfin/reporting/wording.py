@@ -49,7 +49,7 @@ def percent(value: float) -> str:
     if 0.0 < missing < 0.005:
         # As many digits as the first that is not a nine needs.
         digits = -math.floor(math.log10(100 * missing))
-        shown = f"{100 - math.ceil(100 * missing * 10**digits) / 10**digits:.{max(digits, 1)}f}"
+        shown = f"{100 - round(100 * missing * 10**digits) / 10**digits:.{max(digits, 1)}f}"
         return f"{shown}{KEEP}%"
     return f"{100 * value:.3g}{KEEP}%"
 
@@ -164,6 +164,8 @@ def fact_words(report: Report, path: str, fact: Fact[Any]) -> str | tuple[str, .
     if path in _EPSILONS:
         return epsilon_phrase(report, value)
     match path:
+        case "report.created" | "report.run_created":
+            return moment(value)
         case "audit.largest_ceiling" if math.isinf(value):
             return "no limit"
         case "audit.largest_ceiling":

@@ -426,6 +426,8 @@ def full_report_of(make: Callable[..., Report]) -> Report:
              budget | {"population": "emergency", "cap_epsilon": None, "cap_delta": None}),
             "ledger"),
         audit__attacks=measured(tuple(attacks), "audit.json"),
+        audit__best_attack=derived(
+            next(k for k, one in enumerate(attacks) if one["attack"] == "lira"), "audit.json"),
         audit__canaries=measured((canary,), "audit.json"),
         audit__attributes=measured((
             {"attribute": "sex", "seen": "scores", "with_model": _interval(0.55, 0.5, 0.6),
