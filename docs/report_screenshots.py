@@ -10,6 +10,10 @@ import argparse
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 #: Without a sandbox, since containers have none; without anything that asks the network.
@@ -25,8 +29,13 @@ FLAGS = (
 #: A4 in CSS pixels (96 to the inch).
 PRINTED = {"width": 794, "height": 1123}
 #: The margins of the page's style sheet, which only paper has; and page one alone.
-PAPER = "body { padding: 15mm 16mm 17mm !important } .body { display: none }"
+PAPER = "body { padding: 15mm 16mm 17mm !important } .body, footer { display: none }"
 SCREEN = {"width": 1100, "height": 1300}
+VIEWS: tuple[tuple[str, Any, Any, Any], ...] = (
+    ("light", "light", "screen", SCREEN),
+    ("dark", "dark", "screen", SCREEN),
+    ("printed", "light", "print", PRINTED),
+)
 
 
 def browser_path() -> str | None:
@@ -34,38 +43,41 @@ def browser_path() -> str | None:
     return next((found for name in BROWSERS if (found := shutil.which(name))), None)
 
 
-def take_screenshots(page: Path, folder: Path, executable: str) -> list[Path]:
+def pictures(browser: Browser, page: Path, folder: Path) -> list[Path]:
     """Write PNG pictures of a report into a folder.
 
     Args:
+        browser: that runs.
         page: the HTML file.
         folder: must exist.
-        executable: of Chromium.
 
     Returns:
         The files: light, dark and printed.
     """
+    written = []
+    for name, scheme, media, size in VIEWS:
+        tab = browser.new_page(viewport=size, color_scheme=scheme)
+        tab.goto(page.resolve().as_uri())
+        tab.emulate_media(media=media, color_scheme=scheme)
+        if media == "print":
+            tab.add_style_tag(content=PAPER)
+        target = folder / f"report-{name}.png"
+        tab.screenshot(path=target)
+        written.append(target)
+        tab.close()
+    return written
+
+
+def take_screenshots(page: Path, folder: Path, executable: str) -> list[Path]:
+    """Start a browser, write PNG pictures of a report into a folder, and name them."""
     from playwright.sync_api import sync_playwright
 
-    written = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
-        for name, scheme, media, size in (
-            ("light", "light", "screen", SCREEN),
-            ("dark", "dark", "screen", SCREEN),
-            ("printed", "light", "print", PRINTED),
-        ):
-            tab = browser.new_page(viewport=size, color_scheme=scheme)
-            tab.goto(page.resolve().as_uri())
-            tab.emulate_media(media=media, color_scheme=scheme)
-            if media == "print":
-                tab.add_style_tag(content=PAPER)
-            target = folder / f"report-{name}.png"
-            tab.screenshot(path=target)
-            written.append(target)
-            tab.close()
-        browser.close()
-    return written
+        try:
+            return pictures(browser, page, folder)
+        finally:
+            browser.close()
 
 
 def main() -> None:

@@ -287,9 +287,9 @@ def risks(rows: Sequence[Risk]) -> Table:
         ("event", "criterion", "evidence", "where", "measure", "what stays",
          "severity", "likelihood", "decision"),
         tuple(
-            (one.event, one.criterion, one.evidence, Links(one.fields), one.measure,
-             one.residual, one.severity or Blank("open"), one.likelihood or Blank("open"),
-             one.decision or Blank("open"))
+            (f"{one.event} ({one.risk_id})", one.criterion, one.evidence, Links(one.fields),
+             one.measure, one.residual, one.severity or Blank("open"),
+             one.likelihood or Blank("open"), one.decision or Blank("open"))
             for one in rows
         ),
     )  # fmt: skip
