@@ -254,13 +254,13 @@ def budget_bar(budget: PopulationBudget, ident: str) -> Chart | None:
     if not endless and used > budget.cap_epsilon:
         cap = 1.0 + (width - 2) * budget.cap_epsilon / whole
         parts.append(shape("rect", fill="ink", x=cap - 1.5, y=0.0, width=3.0, height=height))
-    return picture(ident, width, height, budget_title(budget), budget_words(budget), parts)
+    return picture(ident, width, height, budget_title(budget), _budget_words(budget), parts)
 
 
 def budget_title(budget: PopulationBudget) -> str:
     """How much of a budget is used, in words and percent."""
     if budget.cap_epsilon is None:
-        return f"{budget.population}: no cap"
+        return f"{budget.population}: no cap, so there is no bar"
     if math.isinf(budget.before + budget.this_run + budget.reserved):
         return f"{budget.population}: more than any cap is used"
     over = ", OVER THE CAP" if budget.is_over else ""
@@ -271,7 +271,7 @@ def budget_title(budget: PopulationBudget) -> str:
     return f"{budget.population}: {share} % used{over}"
 
 
-def budget_words(budget: PopulationBudget) -> str:
+def _budget_words(budget: PopulationBudget) -> str:
     """The parts of a budget in words."""
     cap = "no cap" if budget.cap_epsilon is None else f"cap {number(budget.cap_epsilon)}"
     delta = "" if budget.cap_delta is None else f", epsilon at delta {number(budget.cap_delta)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +22,8 @@ from privfin.reporting.tables import Blank, Links
 from privfin.reporting.wording import KEEP, fact_words, moment
 
 NO_GLOSSARY: Mapping[str, str] = MappingProxyType({})
-#: More letters than this on page one, and it is set smaller, so that it still fits one A4 page.
-_DENSE_FROM = 2300
+#: Sizes in points of page one on paper, and the letters that fill an A4 page at the largest.
+_LARGEST, _SMALLEST, _LETTERS = 9.0, 6.5, 3000
 _MOST_BARS = 4
 _HASH = re.compile(r"[0-9a-f]{32,}")
 _MARKS = {
@@ -92,12 +93,19 @@ def report_page(
         gaps=[(s, e) for s in sections for e in s.entries if e.fact.status == "not_assessed"],
         tally={status: sum(e.fact.status == status for e in entries) for status in _MARKS},
         bars=_bars(report),
-        is_dense=sum(len(one.question + one.text) for one in report.summary) > _DENSE_FROM,
+        print_size=_print_size(report),
         places=_Places(sections),
         marks=_MARKS,
         meanings=_MEANINGS,
         tones=_TONES,
     )
+
+
+def _print_size(report: Report) -> float:
+    """Points, such that page one fits one A4 page: what is twice as long takes twice the area."""
+    letters = sum(len(one.question) + len(one.text) for one in report.summary)
+    fitting = _LARGEST * math.sqrt(_LETTERS / max(letters, _LETTERS))
+    return round(max(fitting, _SMALLEST), 2)
 
 
 @cache
@@ -143,7 +151,6 @@ class Bar:
     """A population's budget on page one."""
 
     title: str
-    words: str
     chart: Chart | None
 
 
@@ -155,7 +162,6 @@ def _bars(report: Report) -> tuple[Sequence[Bar], int]:
     bars = [
         Bar(
             charts.budget_title(one),
-            charts.budget_words(one),
             charts.budget_bar(one, f"bar-{place}"),
         )
         for place, one in enumerate(ordered[:_MOST_BARS])

@@ -144,7 +144,7 @@ def test_a_bar_of_what_has_no_end_is_full_and_one_without_a_cap_is_not_drawn() -
     assert _widths(endless) == [(COLOURS["warn"], 1.0)]
     assert "more than any cap" in budget_title(endless)
     assert budget_bar(_budget(cap_epsilon=None, cap_delta=None), "b") is None
-    assert budget_title(_budget(cap_epsilon=None)) == "lungs: no cap"
+    assert budget_title(_budget(cap_epsilon=None)) == "lungs: no cap, so there is no bar"
 
 
 def test_nearly_used_up_is_not_shown_as_less() -> None:

@@ -292,13 +292,18 @@ def test_page_one_is_one_printed_page_with_every_answer(
     assert 300 < bottom <= (297 - 32) / 25.4 * 96
 
 
-def test_long_answers_still_fit_since_they_are_set_smaller(full_report: Report, show: Open) -> None:
-    """Each answer half as long again as the longest words that are expected."""
-    long = [one.model_copy(update={"text": f"{one.text} {one.text[: len(one.text) // 2]}"})
-            for one in full_report.summary]  # fmt: skip
-    report = full_report.model_copy(update={"summary": tuple(long)})
+@pytest.mark.parametrize("factor", [1.5, 2.5])
+def test_long_answers_still_fit_since_they_are_set_smaller(
+    factor: float, full_report: Report, show: Open
+) -> None:
+    long = [one.model_copy(update={"text": f"{one.text} " * 3}) for one in full_report.summary]
+    cut = [one.model_copy(update={"text": one.text[: int(len(one.text) * factor / 3)]})
+           for one in long]  # fmt: skip
+    report = full_report.model_copy(update={"summary": tuple(cut)})
     page = report_page(report, fingerprint="ab" * 32, is_signed=True)
     assert _print_faults(show(page)) == []
+    largest = re.sub(r"--print-size: [0-9.]+pt", "--print-size: 9pt", page)
+    assert (_print_faults(show(largest)) == []) is (factor < 2)
 
 
 def test_a_page_one_that_does_not_fit_is_caught(html: str, show: Open) -> None:
