@@ -122,11 +122,11 @@ def test_the_page_loads_nothing_and_complains_about_nothing(html: str, show: Ope
 
 
 def test_a_page_that_loads_or_complains_is_caught(html: str, show: Open) -> None:
-    outside = '<img src="http://localhost:9/x.png" alt="x">'
+    outside = '<img src="http://host.invalid/x.png" alt="x">'
     blocked = show(_with(html, outside))
     assert any("Content Security Policy" in one for one in blocked.complaints)
     without_policy = re.sub(r"<meta http-equiv[^>]*>", "", _with(html, outside))
-    assert show(without_policy).strangers() == ["http://localhost:9/x.png"]
+    assert show(without_policy).strangers() == ["http://host.invalid/x.png"]
     script = show(_with(html, "<script>document.title = 'changed'</script>"))
     assert script.tab.title() != "changed"
     assert script.complaints
