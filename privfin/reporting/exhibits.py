@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from privfin.reporting import charts, tables
-from privfin.reporting.blocks_results import AttackResult
+from privfin.reporting.blocks_results import AttackResult, Interval
 from privfin.reporting.facts import Fact, Strict
 from privfin.reporting.labels import FIELDS
 from privfin.reporting.schema import Report
@@ -76,22 +76,27 @@ def _attacks(report: Report) -> Iterator[Chart | Table]:
     rows = report.audit.attacks.get()
     for place, observer in enumerate(dict.fromkeys(row.observer for row in rows)):
         shown = _of_all_patients(report, observer)
+        shown = [row for row in shown if row.curve]
         if shown:
             yield charts.roc_chart(observer, shown, place)
         mine = [row for row in rows if row.observer == observer]
         yield tables.attacks(observer, mine, _delta(report))
 
 
+def _auroc(ident: str, which: str, rows: Sequence[tuple[str, Interval]]) -> Iterator[Chart]:
+    """A chart, unless every value was withheld or is not defined."""
+    if any(found.value is not None for _, found in rows):
+        yield charts.auroc_chart(ident, which, rows)
+
+
 def _cells(report: Report) -> Iterator[Chart | Table]:
     rows = report.utility.cells.get()
-    yield charts.auroc_chart(
-        "cells", "by available modalities", [(row.cell, row.auroc) for row in rows]
-    )
+    yield from _auroc("cells", "by available modalities", [(row.cell, row.auroc) for row in rows])
     yield tables.cells(rows, "Results by available modalities")
     for place, row in enumerate(rows):
         if row.labels:
             of_labels = [(one.label, one.auroc) for one in row.labels]
-            yield charts.auroc_chart(f"labels-{place}", f"of labels, {row.cell}", of_labels)
+            yield from _auroc(f"labels-{place}", f"of labels, {row.cell}", of_labels)
             yield tables.labels(row)
 
 
@@ -101,8 +106,7 @@ def _groups(report: Report) -> Iterator[Chart | Table]:
         mine = [group for group in rows if group.by == by]
         of_groups = [(f"{group.group}, {row.cell}", row.auroc) for group in mine
                      for row in group.cells]  # fmt: skip
-        if of_groups:
-            yield charts.auroc_chart(f"groups-{place}", f"of subgroups by {by}", of_groups)
+        yield from _auroc(f"groups-{place}", f"of subgroups by {by}", of_groups)
         yield from tables.groups(by, mine)
 
 
@@ -112,7 +116,7 @@ def _compared(report: Report) -> Iterator[Chart | Table]:
     cells = list(dict.fromkeys(cell for run in runs for cell in run.auroc))
     for place, cell in enumerate(cells):
         of_runs = [(run.name, run.auroc[cell]) for run in runs if cell in run.auroc]
-        yield charts.auroc_chart(f"runs-{place}", f"of the runs, {cell}", of_runs)
+        yield from _auroc(f"runs-{place}", f"of the runs, {cell}", of_runs)
     yield from tables.compared(runs, cells)
 
 

@@ -361,6 +361,32 @@ def test_no_rows_are_none_and_not_nothing(value: Any, sample_report: Callable[..
         assert expected in tree.by_id(ident).words
 
 
+def test_what_was_withheld_is_in_a_table_and_in_no_chart(
+    sample_report: Callable[..., Report],
+) -> None:
+    row = sample_report().utility.cells.get()[0].model_dump()
+    nothing = {"value": None, "low": None, "high": None}
+    row |= {"auroc": nothing, "auprc": nothing, "ece": None, "brier": None, "labels": [],
+            "patients": "1 to 10", "withheld": "small cell"}  # fmt: skip
+    attack = sample_report().audit.attacks.get()[0].model_dump() | {"curve": ()}
+    tree = Tree(
+        _page(
+            sample_report(
+                utility__cells=measured((row,), "metrics.json"),
+                audit__attacks=measured((attack,), "audit.json"),
+                audit__best_attack=derived(0, "audit.json"),
+            )
+        )
+    )
+    cells = tree.by_id("utility-cells")
+    assert "small cell" in cells.words
+    assert "1 to 10" in cells.words
+    for section in (cells, tree.by_id("audit-attacks")):
+        inside = [one.tag for one in tree.all if _inside(section, one)]
+        assert "svg" not in inside
+        assert "table" in inside
+
+
 def test_a_clause_whose_number_was_not_verified_says_so(
     sample_report: Callable[..., Report],
 ) -> None:
