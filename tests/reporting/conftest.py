@@ -451,3 +451,108 @@ def _make(path: Path, config: Any, prepared: Callable[..., Any], *, loses_a_site
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalTrainer, "train", fails)
         assert complete_run(run, config, data) is not None
+
+
+ANSWERS = {
+    "trained": "A model that reads 14 findings from a chest image, a report text, or both. Three "
+    "sites with 1,125 made-up patients trained it together in 4 rounds; 375 patients were held "
+    "out. No person has stated yet what it is for.",
+    "protected": "One patient with all records of that patient, whether they are one or many. The "
+    "guarantee is differential privacy with epsilon 8.0 and delta 0.00001 for one patient, "
+    "against anybody who sees the final model or the sums of every round.",
+    "odds": "Somebody who starts at 50:50 about whether a patient was in the data can be right "
+    "in at most 79 of 100 cases, whatever the attack. At 1 % false alarms, at most 24 % of "
+    "patients can be found. By epsilon and delta alone it would be up to 99.97 %: from epsilon 5 "
+    "on, that pair says little, and the curve in section 5 and the attacks below say more.",
+    "attacked": "Yes, by 31 attacks of 2 observers. The best, lira, found 2.1 % of members at 1 % "
+    "false alarms (95 % interval 1.3 % to 3.2 %). No attack contradicts the guarantee. A test of "
+    "this size could have shown leakage up to epsilon 3.5 at most, so more than that is open.",
+    "budget": "The population lungs has used 9 of epsilon 12 at delta 0.00001 over 2 runs, 8 of "
+    "them in this run; 1 run was refused.",
+    "left-sites": "14.3 MB of encrypted updates, and the number of patients of every site. The "
+    "coordinator could read none of them; masks hide the update of one site from the others, "
+    "except in 1 part of the model that only two sites train.",
+    "not-covered": "12 things, among them: the number of patients of each site, figures that were "
+    "measured without noise on held-out patients, time and size of messages, and rounding.",
+    "decide": "9 questions are open, 6 of them required: the legal basis, necessity, the permit, "
+    "who gets the model, how long data are kept, and whether the risks are acceptable.",
+    "verify": "privfin report verify report-officer.json --run first compares every file with the "
+    "SHA-256 that is sealed with this report, and says what holds, in one line each.",
+}
+
+
+@pytest.fixture(scope="session")
+def full_report(sample_report: Callable[..., Report]) -> Report:
+    """A report as large as a real one: sentences of real length, and rows wherever there can be."""
+    return full_report_of(sample_report)
+
+
+def full_report_of(make: Callable[..., Report]) -> Report:
+    """See ``full_report``."""
+    plain = _plain(_sample_content())
+    labels = ["Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Enlarged Cardiomediastinum",
+              "Fracture", "Lung Lesion", "Lung Opacity", "No Finding", "Pleural Effusion",
+              "Pleural Other", "Pneumonia", "Pneumothorax", "Support Devices"]  # fmt: skip
+    cells = [
+        _cell(name, auroc) | {"labels": [_label(one, 20 + 9 * k, auroc + k / 90)
+                                         for k, one in enumerate(labels)]}
+        for name, auroc in (("both", 0.685), ("image only", 0.68), ("text only", 0.6))
+    ]  # fmt: skip
+    groups = [
+        {"by": by, "group": group, "left_out": {"text only": "fewer than 20 patients"},
+         "cells": [_cell("both", auroc, labels=False), _cell("image only", auroc - 0.02, False)]}
+        for by, group, auroc in (("sex", "F", 0.69), ("sex", "M", 0.67), ("age", "under 40", 0.64),
+                                 ("age", "40 to 64", 0.68), ("age", "65 and over", 0.7),
+                                 ("source", "site-01", 0.66), ("source", "site-02", 0.71))
+    ]  # fmt: skip
+    attacks = [
+        _attack(name, observer, stratum, 0.48 + 0.01 * k, 0.009 + 0.003 * k)
+        for observer, names in (
+            ("outsider", ("loss", "entropy", "confidence", "loss by label", "lira", "rmia")),
+            ("site", ("trajectory slope", "trajectory mean")),
+        )
+        for k, name in enumerate(names)
+        for stratum in ("all", "image and text", "image only", "text only")
+    ]
+    rates = [10 ** (-4 + k / 20) for k in range(81)]
+    curve = [(rate, min(1.0, 24 * rate / (1 + 20 * rate))) for rate in rates]
+    budget = plain["ledger"]["budgets"]["value"][0]
+    runs = [
+        {"name": name, "run_id": digit * 32, "claim": claim, "epsilon": epsilon, "delta": 1e-5,
+         "encryption": "bfv", "auroc": {"both": _interval(auroc, auroc - 0.03, auroc + 0.03)},
+         "audit_verdict": None, "differences": {"privacy.epsilon": str(epsilon)}}
+        for name, digit, claim, epsilon, auroc in (
+            ("first", "1", "dp", 8.0, 0.685), ("plain", "2", "NOT PRIVATE: asked for", "inf", 0.74))
+    ]  # fmt: skip
+    canary = {
+        "kind": "random", "level": "one record", "observer": "outsider", "canaries": 200,
+        "epsilon_bound": 0.4, "epsilon_ceiling": 4.1, "claim": 8.0, "is_contradiction": False,
+    }  # fmt: skip
+    return make(
+        summary=[one | {"text": ANSWERS[one["key"]]} for one in plain["summary"]],
+        guarantee__curve=derived(_points((0.0, 0.0), *curve), "privacy.json"),
+        ledger__budgets=derived(
+            (budget, budget | {"population": "cardiology 2018 to 2025", "left": -1.0,
+                               "before": 5.0, "is_over": True},
+             budget | {"population": "emergency", "cap_epsilon": None, "cap_delta": None}),
+            "ledger"),
+        audit__attacks=measured(tuple(attacks), "audit.json"),
+        audit__best_attack=derived(
+            next(k for k, one in enumerate(attacks) if one["attack"] == "lira"), "audit.json"),
+        audit__canaries=measured((canary,), "audit.json"),
+        audit__attributes=measured((
+            {"attribute": "sex", "seen": "scores", "patients": 400, "chance": 0.5,
+             "with_model": _interval(0.55, 0.5, 0.6), "without_model": _interval(0.53, 0.48, 0.58),
+             "difference": _interval(0.02, -0.03, 0.07)},), "audit.json"),
+        audit__inversion=measured((
+            {"view": "as sent", "measure": "PSNR, dB", "value": 8.1, "prior": 11.2,
+             "difference": _interval(-3.1, -4.0, -2.2), "verdict": "no better than the prior"},),
+            "audit.json"),
+        utility__cells=measured(tuple(cells), "metrics.json"),
+        utility__groups=measured(tuple(groups), "metrics.json"),
+        utility__cost_of_privacy=derived(tuple(
+            {"cell": cell, "private": 0.6, "not_private": 0.7, "difference": -0.1,
+             "other_run": "plain"} for cell in ("both", "image only", "text only")),
+            "metrics.json"),
+        comparison__runs=measured(tuple(runs), "command line"),
+    )  # fmt: skip
