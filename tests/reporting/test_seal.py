@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,24 @@ def test_doubled_keys_and_spaces_are_refused(sealed: Statement, key: ReportKey) 
         for other in (doubled, text + b"\n", json.dumps(content).encode()):
             with pytest.raises(UserInputError, match="not canonical JSON"):
                 open_seal(other)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_every_byte_of_a_seal_has_a_meaning(
+    sealed: Statement, key: ReportKey, signed: bool
+) -> None:
+    """Changed, the seal is unreadable or its signature does not fit, also from digit to digit."""
+    text = seal(sealed, key if signed else None)
+    rng = random.Random(0)
+    for at, before in enumerate(text):
+        other = rng.choice([one for one in b"0123456789abcdefgAQ" if one != before])
+        for byte in (other, before ^ rng.randint(1, 255), before ^ 1):
+            try:
+                found, signatures = open_seal(text[:at] + bytes([byte]) + text[at + 1 :])
+            except UserInputError:
+                continue
+            assert signatures, at
+            assert not any(one.is_of(one.keyid, found) for one in signatures), at
 
 
 def test_a_signature_has_one_text(sealed: Statement, key: ReportKey) -> None:
