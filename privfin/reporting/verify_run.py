@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from privfin.errors import PrivfinError, UserInputError
-from privfin.federation.guarantee import population
 from privfin.privacy.accounting import SubsampledGaussianEvent
 from privfin.privacy.composition import Spend, total_epsilon
 from privfin.reporting.checks import Check, read_object, sha256_of
-from privfin.reporting.evidence import read_evidence
 from privfin.reporting.schema import Report
 from privfin.reporting.seal import Statement
 
@@ -102,6 +100,10 @@ def _recomputed(privacy: dict[str, Any], run: Path) -> float:
         return math.inf
     sites, headline = privacy["sites"], privacy["population"]
     if any(site["mechanism"] != _GAUSSIAN for site in sites):
+        # Only here: whoever verifies a report need not wait for a training library to load.
+        from privfin.federation.guarantee import population
+        from privfin.reporting.evidence import read_evidence
+
         evidence = read_evidence(run)
         rounds, tuned = evidence.run.spent_rounds(), evidence.run.fine_tunings()
         steps = {
