@@ -45,6 +45,12 @@ class LedgerError(PrivfinError):
     exit_code = 4
 
 
+class SealError(PrivfinError):
+    """A report, run or ledger that is not as it was sealed (exit code 4)."""
+
+    exit_code = 4
+
+
 class PolicyError(PrivfinError):
     """Something that the site's policy does not allow (exit code 5)."""
 

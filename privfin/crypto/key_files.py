@@ -92,7 +92,7 @@ def write_key_file(
         cipher = ChaCha20Poly1305(_derive(passphrase, salt, work))
         content = cipher.encrypt(bytes(12), secret, head)
     whole = head + content
-    _write_new(path, whole + hashlib.sha256(whole).digest())
+    write_private(path, whole + hashlib.sha256(whole).digest())
 
 
 def read_key_file(
@@ -182,7 +182,12 @@ def _derive(passphrase: bytes, salt: bytes, work: int) -> bytes:
     return Scrypt(salt=salt, length=32, n=2**work, r=8, p=1).derive(passphrase)
 
 
-def _write_new(path: Path, content: bytes) -> None:
+def write_private(path: Path, content: bytes) -> None:
+    """Write a new file of mode 0600, whole or not at all.
+
+    Raises:
+        UserInputError: it exists, or cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with clear_disk_errors(path):
         try:

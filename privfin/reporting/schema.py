@@ -101,7 +101,7 @@ def read_report(text: str | bytes, name: str) -> Report:
     """
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserInputError(f"{name} cannot be read as JSON") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
