@@ -25,6 +25,7 @@ from privfin.cli import (
     federation,
     plan,
     predict,
+    report,
     sweep,
     train,
 )
@@ -47,6 +48,7 @@ app.command("plan", epilog=plan.EPILOG)(plan.plan)
 app.command("predict", epilog=predict.EPILOG)(predict.predict)
 app.command("compare", epilog=compare.EPILOG)(compare.compare)
 app.add_typer(audit.app, name="audit")
+app.add_typer(report.app, name="report")
 app.add_typer(data.app, name="data")
 app.add_typer(budget.app, name="budget")
 app.add_typer(doctor.app, name="doctor")

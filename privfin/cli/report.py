@@ -101,8 +101,7 @@ def report(
     from privfin.files import write_bytes
     from privfin.reporting.canonical import canonical_json
     from privfin.reporting.files import read_formats, report_files, seal_name
-    from privfin.reporting.seal import is_signed
-    from privfin.reporting.signing import read_key
+    from privfin.reporting.signing import ReportKey
 
     wanted = read_formats(formats)
     who = _audience(audience)
@@ -114,13 +113,11 @@ def report(
         )
     if open_it and "html" not in wanted:
         raise ConfigError("--open needs html among --format")
-    key = None if sign is None else read_key(sign)
+    key = None if sign is None else ReportKey.read(sign)
     folder = out or runs[0] / "report"
     seal = folder / seal_name(who)
-    if not replace and seal.exists() and is_signed(seal.read_bytes()):
-        raise UserInputError(
-            f"{seal} is of a signed report: name another --out, or add --replace to write over it"
-        )
+    if seal.exists() and not replace:
+        _refuse_to_replace_signed(seal)
     console = plain_console(as_json)
     made = _build(console, runs, who, answers)
     files = report_files(made, wanted, key)
@@ -156,16 +153,18 @@ def questions(
     from privfin.reporting.answers import read_answers
     from privfin.reporting.evidence import read_evidence
     from privfin.reporting.questions import answers_template
+    from privfin.reporting.risks import RISK_IDS
 
     evidence = read_evidence(run)
     given = None if answers is None else read_answers(answers)
     path = out or run / "report" / "answers.toml"
     if path.exists():
         raise UserInputError(
-            f"{path} exists: fill it in, or name another --out (--answers {path} keeps what it says)"
+            f"{path} exists: fill it in, or name another --out (with --answers {path}, what it "
+            "says is kept)"
         )
     _make_folder(path.parent)
-    write_bytes(path, answers_template(evidence, given).encode())
+    write_bytes(path, answers_template(evidence, given, RISK_IDS).encode())
     plain_console().print(
         f"Written: {path}\nFill it in, then: privfin report {run} --answers {path}",
         highlight=False,
@@ -203,6 +202,21 @@ def _build(console: Console, runs: Sequence[Path], audience: Audience, file: Pat
             audience=audience,
             others=evidence[1:],
             progress=lambda stage: display.stage(stage, 0, 1),
+        )
+
+
+def _refuse_to_replace_signed(seal: Path) -> None:
+    from privfin.reporting.seal import open_seal
+
+    try:
+        signatures = open_seal(seal.read_bytes())[1]
+    except UserInputError as error:
+        raise UserInputError(
+            f"{seal} is there and is no whole seal ({error}): name another --out, or add --replace"
+        ) from error
+    if signatures:
+        raise UserInputError(
+            f"{seal} is of a signed report: name another --out, or add --replace to write over it"
         )
 
 

@@ -28,7 +28,7 @@ from privfin.reporting.collect.utility import utility_block
 from privfin.reporting.evidence import Evidence
 from privfin.reporting.facts import not_assessed
 from privfin.reporting.release import for_release
-from privfin.reporting.risks import propose_risks, with_decisions
+from privfin.reporting.risks import RISK_IDS, propose_risks, with_decisions
 from privfin.reporting.schema import Report
 from privfin.reporting.summary import summarise
 
@@ -89,7 +89,7 @@ def build_report(
         reproducibility=reproducibility_block(evidence),
         risks=Risks(risks=waiting),
         clause_map=ClauseMap(edition=waiting, as_of=waiting, clauses=waiting),
-        sign_off=sign_off_block(evidence, answers),
+        sign_off=sign_off_block(evidence, answers, RISK_IDS),
         comparison=comparison_block(evidence, others),
     )
     risks = with_decisions(propose_risks(report), answers)

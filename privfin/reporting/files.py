@@ -10,6 +10,7 @@ from privfin.errors import ConfigError, nearest
 from privfin.reporting.canonical import canonical_json, digest
 from privfin.reporting.card import model_card
 from privfin.reporting.cyclonedx import bill_of_materials
+from privfin.reporting.glossary import GLOSSARY
 from privfin.reporting.page import report_page
 from privfin.reporting.pdf import to_pdf
 from privfin.reporting.registry import registry_entry
@@ -99,4 +100,6 @@ def _content(report: Report, kind: Format, *, is_signed: bool) -> bytes:
 
 
 def _page(report: Report, is_signed: bool) -> str:
-    return report_page(report, fingerprint=digest(report), is_signed=is_signed)
+    return report_page(
+        report, fingerprint=digest(report), is_signed=is_signed, glossary=dict(GLOSSARY)
+    )

@@ -6,6 +6,7 @@ whether that is acceptable, a person decides: those three stay open here.
 
 from __future__ import annotations
 
+from privfin.reporting.answers import Answers
 from privfin.reporting.blocks_people import Risk, Risks
 from privfin.reporting.blocks_results import Interval
 from privfin.reporting.facts import derived
@@ -17,6 +18,15 @@ from privfin.reporting.summary_run import left_sites
 from privfin.reporting.words import at_most, number_of
 
 SOURCE = "proposed by privfin from this report"
+#: What :func:`propose_risks` proposes, in its order.
+RISK_IDS = (
+    "membership",
+    "attribute",
+    "reconstruction",
+    "identity-linkage",
+    "unwanted-change",
+    "loss-of-keys",
+)
 
 
 def propose_risks(report: Report) -> Risks:
@@ -30,6 +40,23 @@ def propose_risks(report: Report) -> Risks:
     """
     makers = (_membership, _attribute, _reconstruction, _linkage, _unwanted_change, _keys)
     return Risks(risks=derived(tuple(make(report) for make in makers), SOURCE))
+
+
+def with_decisions(risks: Risks, answers: Answers) -> Risks:
+    """The same risks with what persons said of their severity, likelihood and acceptance."""
+    decided = []
+    for risk in risks.risks.get():
+        said = answers.risk(risk.risk_id)
+        decided.append(
+            risk.model_copy(
+                update={
+                    "severity": said.severity,
+                    "likelihood": said.likelihood,
+                    "decision": said.decision,
+                }
+            )
+        )
+    return Risks(risks=risks.risks.model_copy(update={"value": tuple(decided)}))
 
 
 def _is_private(report: Report) -> bool:
