@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +11,14 @@ import pytest
 from privfin.errors import UserInputError
 from privfin.evaluation.cells import evaluate_cell
 from privfin.evaluation.groups import GroupResult
-from privfin.federation.plan import make_plan
-from privfin.federation.training_run import complete_run, start_run
+from privfin.evaluation.histograms import Bounded
+from privfin.federation.metric_results import FederatedCell, FederatedLabel, FederatedMetrics
+from privfin.files import jsonable
+from privfin.reporting.answers import Answers
 from privfin.reporting.blocks_results import CellResult
+from privfin.reporting.collect.data import data_block
 from privfin.reporting.collect.utility import cell_results, utility_block
-from privfin.reporting.evidence import Evidence, read_evidence
+from privfin.reporting.evidence import Evidence
 
 
 def _cells(evidence: Evidence) -> dict[str, CellResult]:
@@ -73,88 +75,79 @@ def test_no_cell_is_a_gap(edited: Callable[..., Evidence]) -> None:
     assert (fact.status, fact.note) == ("not_assessed", "no held-out record fits a cell")
 
 
-@pytest.fixture(scope="session")
-def secure(
-    tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., Any], prepared: Callable[..., Any]
-) -> Callable[[str], Path]:
-    """Runs with secure metrics: of four sites, and of two, which are too few to add up."""
-    kinds = {
-        "four": {"federation__sites": 4, "data__patients": 300},
-        "two": {"federation__sites": 2},
-    }
-    known: dict[str, Path] = {}
+def _federated() -> FederatedMetrics:
+    """One open cell with an open and a hidden label, and a cell that is not opened."""
 
-    def get(kind: str) -> Path:
-        if kind not in known:
-            config = tiny(evaluation__secure=True, federation__modalities="0:0:1", **kinds[kind])
-            data = prepared(config)
-            path = tmp_path_factory.mktemp("secure") / kind
-            run = start_run(path, config, make_plan(config, data.declarations), data)
-            assert complete_run(run, config, data) is not None
-            known[kind] = path
-        return known[kind]
+    def label(name: str, auroc: Bounded, left_out: str = "") -> FederatedLabel:
+        figures = {
+            "auroc": auroc,
+            "auprc": Bounded(0.3, 0.2, 0.4),
+            "ece": Bounded(0.1, 0.1, 0.1),
+            "brier": Bounded(0.2, 0.2, 0.2),
+            "loss": Bounded(0.7, 0.6, math.inf),
+        }
+        return FederatedLabel(name, 12, 30, figures, left_out)
 
-    return get
+    labels = (
+        label("sick", Bounded(0.7, 0.65, 0.75)),
+        label("worse", Bounded(0.5, 0.45, 0.75)),
+        label("healthy", Bounded.undefined(), "no negative record"),
+    )
+    cell = FederatedCell(
+        42, 40, labels, {"rare": "2 sites have it"}, ("auroc", "auprc", "ece", "brier", "loss")
+    )
+    return FederatedMetrics(4, 4096, {"both": cell}, {"image only": "2 sites have such records"})
 
 
-def test_secure_figures_have_the_bounds_of_the_sums(secure: Callable[[str], Path]) -> None:
-    evidence = read_evidence(secure("four"))
-    sums = evidence.metrics["federated"]
-    block = utility_block(evidence)
-    assert block.is_secure.get() is True
-    found = {row.cell: row for row in block.cells.get()}
-    assert found
-    for name, one in sums["cells"].items():
-        row = found[name]
-        assert row.auroc.model_dump() == one["macro"]["auroc"]
-        low, value, high = row.auroc.low, row.auroc.value, row.auroc.high
-        assert low is not None
-        assert value is not None
-        assert high is not None
-        assert 0.0 <= low <= value <= high <= 1.0
-        assert row.auprc.model_dump() == one["macro"]["auprc"]
-        assert (row.ece, row.brier) == (
-            one["macro"]["ece"]["value"],
-            one["macro"]["brier"]["value"],
+@pytest.fixture
+def secure(edited: Callable[..., Evidence]) -> Callable[[FederatedMetrics], Evidence]:
+    """A run whose metrics are these encrypted sums, as training writes them."""
+
+    def make(sums: FederatedMetrics) -> Evidence:
+        cells = {name: cell.to_dict() for name, cell in sums.cell_results(0.95, 10).items()}
+        return edited(
+            metrics=lambda m: m.update(cells=jsonable(cells), federated=sums.to_dict(), groups={})
         )
-        assert row.confidence == 1.0
-        shown = {label.label: label for label in row.labels}
-        assert set(shown) == {label["name"] for label in one["labels"]} | set(one["not_opened"])
-        for label in one["labels"]:
-            assert shown[label["name"]].auroc.model_dump() == label["auroc"]
-            assert shown[label["name"]].positives == label["positives"]
-        for label, why in one["not_opened"].items():
-            assert shown[label].positives == "not opened"
-            assert shown[label].auroc.value is None
-            assert shown[label].left_out == f"not opened: {why}"
+
+    return make
+
+
+def test_secure_figures_have_the_bounds_of_the_sums(
+    secure: Callable[[FederatedMetrics], Evidence],
+) -> None:
+    block = utility_block(secure(_federated()))
+    assert block.is_secure.get() is True
+    both, image = block.cells.get()
+    assert (both.cell, both.records, both.patients, both.confidence) == ("both", 42, 40, 1.0)
+    # Means over the two labels that have both classes.
+    assert both.auroc.model_dump() == pytest.approx({"value": 0.6, "low": 0.55, "high": 0.75})
+    assert (both.ece, both.brier) == pytest.approx((0.1, 0.2))
+    sick, worse, healthy, rare = both.labels
+    assert sick.auroc.model_dump() == {"value": 0.7, "low": 0.65, "high": 0.75}
+    assert (sick.positives, sick.negatives, sick.left_out) == (12, 30, None)
+    assert (worse.auroc.low, healthy.left_out) == (0.45, "no negative record")
+    assert (rare.label, rare.positives, rare.negatives) == ("rare", "not opened", "not opened")
+    assert (rare.auroc.value, rare.brier, rare.left_out) == (
+        None, None, "not opened: 2 sites have it",
+    )  # fmt: skip
+    assert (image.cell, image.records, image.patients) == ("image only", "not opened", "not opened")
+    assert (image.auroc.value, image.brier, image.withheld) == (
+        None, None, "not opened: 2 sites have such records",
+    )  # fmt: skip
     assert block.groups.status == "not_assessed"
     assert "encrypted sums" in block.groups.note
 
 
-def test_a_cell_that_was_not_opened_is_shown_without_figures(
-    secure: Callable[[str], Path], tmp_path: Path
+def test_too_few_sites_to_add_up_is_a_gap(
+    secure: Callable[[FederatedMetrics], Evidence],
 ) -> None:
-    path = tmp_path / "run"
-    path.mkdir()
-    for name in ("manifest.json", "metrics.json", "privacy.json", "model.safetensors"):
-        (path / name).write_bytes((secure("four") / name).read_bytes())
-    metrics = json.loads((path / "metrics.json").read_text())
-    del metrics["federated"]["cells"]["image only"]
-    metrics["federated"]["not_opened"]["image only"] = "2 sites have such records"
-    (path / "metrics.json").write_text(json.dumps(metrics))
-    row = _cells(read_evidence(path))["image only"]
-    assert (row.records, row.patients, row.auroc.value, row.brier) == (
-        "not opened", "not opened", None, None,
-    )  # fmt: skip
-    assert row.withheld == "not opened: 2 sites have such records"
-
-
-def test_too_few_sites_to_add_up_is_a_gap(secure: Callable[[str], Path]) -> None:
-    evidence = read_evidence(secure("two"))
+    why = "2 sites: each could subtract its own counts from the sum"
+    evidence = secure(FederatedMetrics(2, 4096, {}, {"both": why, "image only": why}))
     fact = utility_block(evidence).cells
-    assert fact.status == "not_assessed"
-    assert "each could subtract its own counts" in fact.note
-    assert {row.withheld for row in cell_results(evidence)} == {fact.note}
+    assert (fact.status, fact.note) == ("not_assessed", f"not opened: {why}")
+    assert [row.cell for row in cell_results(evidence)] == ["both", "image only"]
+    held_out = data_block(evidence, Answers({})).held_out_patients
+    assert held_out.status == "not_assessed"
 
 
 def _group() -> dict[str, Any]:
