@@ -129,7 +129,7 @@ def test_no_exact_number_of_people_is_shown(sample_report: Sample, a: int, b: in
 def _with_patients(sample: Sample, patients: int, held_out: int) -> Report:
     """A report of so many patients, with all that follows from their number."""
     base = sample()
-    delta = min(1e-5, 0.1 / patients)
+    delta = 0.1 / patients
     rate = 64 / patients
     tiny = rate / 1e4  # what an accountant's digits would show of the rate
     observers = [
