@@ -6,6 +6,7 @@ whether that is acceptable, a person decides: those three stay open here.
 
 from __future__ import annotations
 
+from privfin.reporting.answers import Answers
 from privfin.reporting.blocks_people import Risk, Risks
 from privfin.reporting.blocks_results import Interval
 from privfin.reporting.facts import derived
@@ -30,6 +31,31 @@ def propose_risks(report: Report) -> Risks:
     """
     makers = (_membership, _attribute, _reconstruction, _linkage, _unwanted_change, _keys)
     return Risks(risks=derived(tuple(make(report) for make in makers), SOURCE))
+
+
+def with_decisions(risks: Risks, answers: Answers) -> Risks:
+    """The risks with what people answered on severity, likelihood and acceptance.
+
+    Raises:
+        UserInputError: an answer is about a risk that is not there.
+    """
+    if not risks.risks.is_known:
+        return risks
+    rows = risks.risks.get()
+    answers.check_risks([row.risk_id for row in rows])
+    decided = []
+    for row in rows:
+        said = answers.risk(row.risk_id)
+        decided.append(
+            row.model_copy(
+                update={
+                    "severity": said.severity,
+                    "likelihood": said.likelihood,
+                    "decision": said.decision,
+                }
+            )
+        )
+    return Risks(risks=risks.risks.model_copy(update={"value": tuple(decided)}))
 
 
 def _is_private(report: Report) -> bool:
@@ -72,11 +98,11 @@ def _attribute(report: Report) -> Risk:
     rows = report.audit.attributes
     if rows.is_known and rows.get():
         parts = [
-            f"{one.attribute} ({one.seen}): guessed with the model {_interval(one.with_model)}, "
-            f"without it {_interval(one.without_model)}"
+            f"{one.attribute}: with the model {_interval(one.with_model)}, without it "
+            f"{_interval(one.without_model)}, difference {_interval(one.difference)}"
             for one in rows.get()
         ]
-        evidence = f"{'; '.join(parts)}."
+        evidence = f"Balanced accuracy of guessing: {'; '.join(parts)}."
     elif rows.is_known:
         evidence = "0 attributes were tried."
     else:
@@ -106,10 +132,10 @@ def _reconstruction(report: Report) -> Risk:
     rows = report.audit.inversion
     if rows.is_known and rows.get():
         parts = [
-            f"{one.view}: {one.psnr:.1f} dB, guessed without any update {one.prior_psnr:.1f} dB"
+            f"{one.view}: {one.measure} {one.value:.2g}, guessed without any update {one.prior:.2g}"
             for one in rows.get()
         ]
-        tested = f"Images rebuilt from updates, by likeness (PSNR): {'; '.join(parts)}."
+        tested = f"Likeness of what was rebuilt from updates: {'; '.join(parts)}."
     else:
         why = gap(rows) if not rows.is_known else "0 views were tried"
         tested = f"Rebuilding records from updates was not tested ({why})."
