@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
@@ -182,8 +182,11 @@ def schema() -> None:
 
 
 def _audience(name: str) -> Audience:
-    if name == "officer" or name == "engineer" or name == "public":
-        return name
+    from privfin.reporting.blocks_people import Audience
+
+    for known in get_args(Audience):
+        if name == known:
+            return cast("Audience", known)
     raise ConfigError(f"--audience '{name}' must be officer, engineer or public")
 
 

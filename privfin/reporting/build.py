@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from privfin.reporting.answers import Answers
 from privfin.reporting.blocks_people import Audience, ClauseMap, ReleaseClass, Risks
@@ -26,7 +27,7 @@ from privfin.reporting.collect.sign_off import sign_off_block
 from privfin.reporting.collect.tuning import tuning_block
 from privfin.reporting.collect.utility import utility_block
 from privfin.reporting.evidence import Evidence
-from privfin.reporting.facts import not_assessed
+from privfin.reporting.facts import Fact, not_assessed
 from privfin.reporting.release import for_release
 from privfin.reporting.risks import RISK_IDS, propose_risks, with_decisions
 from privfin.reporting.schema import Report
@@ -67,7 +68,7 @@ def build_report(
     progress("reading the ledger")
     ledger = ledger_block(evidence)
     progress("reading results")
-    waiting = not_assessed("made from the other blocks", "privfin")
+    waiting: Fact[Any] = not_assessed("made from the other blocks", "privfin")
     report = Report(
         schema_version="1.0",
         report=about_block(evidence, answers, audience),

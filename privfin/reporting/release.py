@@ -206,6 +206,9 @@ def _exact_counts(report: Report) -> set[int]:
     if report.utility.cells.is_known:
         for cell in report.utility.cells.get():
             counts += [cell.records, cell.patients]
+    if report.audit.attacks.is_known:
+        for attack in report.audit.attacks.get():
+            counts += [attack.members, attack.nonmembers]
     return {count for count in counts if isinstance(count, int) and count >= _SMALLEST_IN_TEXT}
 
 

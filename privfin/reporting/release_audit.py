@@ -17,6 +17,7 @@ from privfin.reporting.coarse import (
     above,
     below,
     coarse_count,
+    digits_down,
     digits_nearest,
     digits_up,
     is_hidden,
@@ -25,7 +26,7 @@ from privfin.reporting.coarse import (
     size_of,
     with_coarse_decimals,
 )
-from privfin.reporting.facts import Extended
+from privfin.reporting.facts import Extended, Fact
 from privfin.reporting.release_facts import Withheld, changed
 
 FEW = "of 1 to 10 patients"
@@ -35,8 +36,7 @@ _AUDIT = (
 )
 _FEW = "figures of attacks on 1 to 10 patients are left out"
 
-# Nothing in the report says over how many patients attributes were guessed.
-_ATTRIBUTE_PLACES = 2
+_MOST_PLACES = 2
 #: Rates of false alarms at which ROC curves are shown.
 _CURVE_RATES = (0.0, 0.01, 0.02, 0.05, *(round(0.1 * i, 1) for i in range(1, 11)))
 
@@ -44,15 +44,24 @@ _CURVE_RATES = (0.0, 0.01, 0.02, 0.05, *(round(0.1 * i, 1) for i in range(1, 11)
 def release_audit(block: Audit, done: Withheld) -> Audit:
     """What may be shown of an audit."""
     attacks = changed(block.attacks, lambda rows: tuple(map(_attack, rows)))
-    if attacks.is_known and any(row.withheld for row in attacks.get()):
-        done.note(block.attacks, attacks, _FEW)
+    is_few = attacks.is_known and any(row.withheld for row in attacks.get())
+    guesses = block.attributes.get() if block.attributes.is_known else ()
+    if is_few or any(is_hidden(row.patients) for row in guesses):
+        done.add(_FEW)
     after = block.model_copy(
         update={
             "attacks": attacks,
-            "blind_auc": changed(block.blind_auc, lambda auc: nearest(auc, _ATTRIBUTE_PLACES)),
-            "largest_ceiling": changed(block.largest_ceiling, digits_up),
+            "blind_auc": changed(block.blind_auc, lambda auc: nearest(auc, _MOST_PLACES)),
+            # Its note may name few non-members; the row says whether its rate is resolved.
+            "best_attack": block.best_attack.model_copy(update={"note": ""})
+            if block.best_attack.is_known
+            else block.best_attack,
+            "largest_ceiling": _ceiling(block.largest_ceiling),
             "canaries": changed(block.canaries, lambda rows: tuple(map(_canary, rows))),
-            "attributes": changed(block.attributes, lambda rows: tuple(map(_attribute, rows))),
+            "attributes": changed(
+                block.attributes,
+                lambda rows: tuple(_attribute(row) for row in rows if not is_hidden(row.patients)),
+            ),
             "inversion": changed(block.inversion, lambda rows: tuple(map(_inversion, rows))),
             "left_out": changed(block.left_out, _lines),
             "contradictions": changed(block.contradictions, _lines),
@@ -60,6 +69,12 @@ def release_audit(block: Audit, done: Withheld) -> Audit:
         }
     )
     return done.note(block, after, _AUDIT)
+
+
+def _ceiling(fact: Fact[Extended]) -> Fact[Extended]:
+    """Rounded up, in the note as well."""
+    note = with_coarse_decimals(fact.note)
+    return changed(fact, digits_up).model_copy(update={"note": note})
 
 
 def _lines(lines: tuple[str, ...]) -> tuple[str, ...]:
@@ -80,6 +95,7 @@ def _attack(row: AttackResult) -> AttackResult:
             "epsilon_bound": None,
             "epsilon_ceiling": None,
             "curve": (),
+            "note": "",
             "withheld": FEW,
         }
         return row.model_copy(update=counts | nothing)
@@ -133,15 +149,28 @@ def _canary(row: CanaryTest) -> CanaryTest:
 
 
 def _attribute(row: AttributeResult) -> AttributeResult:
+    places = min(_MOST_PLACES, places_for(size_of(row.patients)))
     return row.model_copy(
         update={
-            "with_model": coarse_interval(row.with_model, _ATTRIBUTE_PLACES),
-            "without_model": coarse_interval(row.without_model, _ATTRIBUTE_PLACES),
+            "patients": coarse_count(row.patients),
+            "chance": nearest(row.chance, places),
+            "with_model": coarse_interval(row.with_model, places),
+            "without_model": coarse_interval(row.without_model, places),
+            "difference": coarse_interval(row.difference, places),
         }
     )
 
 
 def _inversion(row: Inversion) -> Inversion:
+    gain = row.difference
     return row.model_copy(
-        update={"psnr": nearest(row.psnr, 1), "prior_psnr": nearest(row.prior_psnr, 1)}
+        update={
+            "value": digits_nearest(row.value),
+            "prior": digits_nearest(row.prior),
+            "difference": Interval(
+                value=None if gain.value is None else digits_nearest(gain.value),
+                low=None if gain.low is None else digits_down(gain.low),
+                high=None if gain.high is None else digits_up(gain.high),
+            ),
+        }
     )

@@ -39,8 +39,13 @@ class Withheld:
         """All lines."""
         return tuple(self._lines)
 
+    def add(self, line: str) -> None:
+        """Keep a line."""
+        if line not in self._lines:
+            self._lines.append(line)
+
     def note(self, before: B, after: B, line: str) -> B:
         """``after``; the line is kept if it differs from ``before``."""
-        if after != before and line not in self._lines:
-            self._lines.append(line)
+        if after != before:
+            self.add(line)
         return after

@@ -43,12 +43,20 @@ def propose_risks(report: Report) -> Risks:
 
 
 def with_decisions(risks: Risks, answers: Answers) -> Risks:
-    """The same risks with what persons said of their severity, likelihood and acceptance."""
+    """The risks with what people answered on severity, likelihood and acceptance.
+
+    Raises:
+        UserInputError: an answer is about a risk that is not there.
+    """
+    if not risks.risks.is_known:
+        return risks
+    rows = risks.risks.get()
+    answers.check_risks([row.risk_id for row in rows])
     decided = []
-    for risk in risks.risks.get():
-        said = answers.risk(risk.risk_id)
+    for row in rows:
+        said = answers.risk(row.risk_id)
         decided.append(
-            risk.model_copy(
+            row.model_copy(
                 update={
                     "severity": said.severity,
                     "likelihood": said.likelihood,
@@ -99,11 +107,11 @@ def _attribute(report: Report) -> Risk:
     rows = report.audit.attributes
     if rows.is_known and rows.get():
         parts = [
-            f"{one.attribute} ({one.seen}): guessed with the model {_interval(one.with_model)}, "
-            f"without it {_interval(one.without_model)}"
+            f"{one.attribute}: with the model {_interval(one.with_model)}, without it "
+            f"{_interval(one.without_model)}, difference {_interval(one.difference)}"
             for one in rows.get()
         ]
-        evidence = f"{'; '.join(parts)}."
+        evidence = f"Balanced accuracy of guessing: {'; '.join(parts)}."
     elif rows.is_known:
         evidence = "0 attributes were tried."
     else:
@@ -133,10 +141,10 @@ def _reconstruction(report: Report) -> Risk:
     rows = report.audit.inversion
     if rows.is_known and rows.get():
         parts = [
-            f"{one.view}: {one.psnr:.1f} dB, guessed without any update {one.prior_psnr:.1f} dB"
+            f"{one.view}: {one.measure} {one.value:.2g}, guessed without any update {one.prior:.2g}"
             for one in rows.get()
         ]
-        tested = f"Images rebuilt from updates, by likeness (PSNR): {'; '.join(parts)}."
+        tested = f"Likeness of what was rebuilt from updates: {'; '.join(parts)}."
     else:
         why = gap(rows) if not rows.is_known else "0 views were tried"
         tested = f"Rebuilding records from updates was not tested ({why})."

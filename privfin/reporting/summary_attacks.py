@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from privfin.reporting.blocks_results import AttackResult, Audit, TprAtFpr
+from privfin.reporting.blocks_results import AttackResult, Audit, CanaryTest, TprAtFpr
 from privfin.reporting.schema import Report
 from privfin.reporting.summary_answer import Answer, Tone, answer, gap
 from privfin.reporting.summary_privacy import FALSE_ALARMS, found_at_most
 from privfin.reporting.words import at_least, at_most, listed, number_of, percent
 
 _NAMED_ATTACKS = 4
+# As the audit calls who would see updates without encryption, and who sees every noisy step.
+_IF_NOT_ENCRYPTED = "coordinator, no encryption"
+_WHITE_BOX = "training"
 
 # How an audit calls an observer -> how the privacy statement does.
 _OBSERVERS = {
@@ -127,9 +130,10 @@ def ceiling(report: Report) -> str:
     unit = "for one patient"
     if guarantee.delta.is_known:
         unit = f"at delta {guarantee.delta.get():g}, {unit}"
+    shown = max(_bounds(report, white_box=False), default=0.0)
     text = (
-        f"It showed an epsilon of at least {at_least(_largest_bound(audit))} and could have found "
-        f"at most {at_most(largest)} ({unit})"
+        f"It showed an epsilon of at least {at_least(shown)} and could have found at most "
+        f"{at_most(largest)} ({unit}{_white_box(report)})"
     )
     if not guarantee.epsilon.is_known or not guarantee.is_private.is_known:
         return f"{text}."
@@ -144,8 +148,32 @@ def ceiling(report: Report) -> str:
     return f"{text}, which reaches above the promised {at_most(claim)}."
 
 
-def _largest_bound(audit: Audit) -> float:
-    bounds = [one.epsilon_bound for one in audit.attacks.get()]
-    if audit.canaries.is_known:
-        bounds += [one.epsilon_bound for one in audit.canaries.get()]
-    return max((one for one in bounds if one is not None), default=0.0)
+def _bounds(report: Report, white_box: bool) -> list[float]:
+    """Bounds shown by who could see what they rest on, or by tests that see every noisy step."""
+    audit, kind = report.audit, report.exchange.kind
+    is_encrypted = kind.is_known and kind.get() != "none"
+    found = [] if white_box else [
+        one.epsilon_bound
+        for one in audit.attacks.get()
+        if not (is_encrypted and one.observer == _IF_NOT_ENCRYPTED)
+    ]  # fmt: skip
+    found += [one.epsilon_bound for one in _canaries(audit, white_box)]
+    return [one for one in found if one is not None]
+
+
+def _canaries(audit: Audit, white_box: bool) -> list[CanaryTest]:
+    rows = audit.canaries.get() if audit.canaries.is_known else ()
+    return [one for one in rows if (one.observer == _WHITE_BOX) is white_box]
+
+
+def _white_box(report: Report) -> str:
+    """What tests with every noisy step in view showed, of what they could have shown."""
+    ceilings = [one.epsilon_ceiling for one in _canaries(report.audit, white_box=True)]
+    known = [one for one in ceilings if one is not None]
+    if not known:
+        return ""
+    shown = max(_bounds(report, white_box=True), default=0.0)
+    return (
+        f"; invented patients, with every noisy step in view: {at_least(shown)} of at most "
+        f"{at_most(max(known))}"
+    )

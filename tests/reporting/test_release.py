@@ -129,7 +129,7 @@ def test_no_exact_number_of_people_is_shown(sample_report: Sample, a: int, b: in
 def _with_patients(sample: Sample, patients: int, held_out: int) -> Report:
     """A report of so many patients, with all that follows from their number."""
     base = sample()
-    delta = min(1e-5, 0.1 / patients)
+    delta = 0.1 / patients
     rate = 64 / patients
     tiny = rate / 1e4  # what an accountant's digits would show of the rate
     observers = [
@@ -430,3 +430,31 @@ def test_coarse_and_exact_numbers_are_of_the_same_people(sample_report: Sample) 
     assert public.data.training_patients.get() == coarse_count(1125)
     assert public.utility.cells.get()[0].auroc.value == 0.685
     assert public.audit.attacks.get()[1].tpr[0].tpr.value == 0.02
+
+
+def test_every_row_that_there_can_be_is_released_once(full_report: Report) -> None:
+    once = for_release(full_report, "public")
+    assert for_release(once, "public") == once
+    guess = once.audit.attributes.get()[0]
+    assert guess.patients == "about 400"
+    assert (guess.difference.low, guess.difference.high) == (-0.03, 0.07)
+
+
+@pytest.mark.parametrize("few", [2, 9])
+def test_guesses_on_few_patients_are_left_out(full_report: Report, few: int) -> None:
+    audit = full_report.audit
+    rows = tuple(
+        one.model_copy(update={"patients": few, "chance": 1 / few})
+        for one in audit.attributes.get()
+    )
+    note = f"with {few} non-members, 1 % false alarms cannot be told from none"
+    changed = audit.model_copy(
+        update={
+            "attributes": measured(rows, "audit.json"),
+            "best_attack": derived(audit.best_attack.get(), "audit.json", note),
+        }
+    )
+    public = for_release(full_report.model_copy(update={"audit": changed}), "public")
+    assert public.audit.attributes.get() == ()
+    assert public.audit.best_attack.note == ""
+    assert any("1 to 10 patients are left out" in one for one in public.report.withheld.get())

@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
+from privfin.errors import UserInputError
+from privfin.reporting.answers import Answers
 from privfin.reporting.blocks_people import Risk
 from privfin.reporting.facts import derived, measured, not_assessed
-from privfin.reporting.risks import propose_risks
+from privfin.reporting.risks import propose_risks, with_decisions
 from privfin.reporting.schema import Report, report_content
 
 Sample = Callable[..., Report]
@@ -78,16 +80,33 @@ def test_attribute_and_reconstruction_say_what_was_measured_or_that_nothing_was(
     after = _by_id(
         sample_report(
             audit__attributes=measured(
-                ({"attribute": "sex", "seen": "image", "with_model": interval,
-                  "without_model": interval | {"value": 0.6, "low": None}},), "audit.json"),
-            audit__inversion=measured(
-                ({"view": "coordinator with a site", "psnr": 11.27, "prior_psnr": 13.9},),
+                ({"attribute": "sex", "seen": "features", "patients": 375, "chance": 0.5,
+                  "with_model": {"value": 0.62}, "without_model": {"value": 0.6},
+                  "difference": interval | {"value": 0.02, "low": -0.03, "high": 0.07}},),
                 "audit.json"),
+            audit__inversion=measured(
+                ({"view": "as sent", "measure": "PSNR, dB", "value": 11.27, "prior": 13.9,
+                  "difference": {"value": -2.63, "low": -3.1, "high": -2.2},
+                  "verdict": "no better than guessing"},), "audit.json"),
         )
     )  # fmt: skip
-    assert "sex (image): guessed with the model 0.62 (0.58 to 0.66)" in after["attribute"].evidence
-    assert "without it 0.60." in after["attribute"].evidence
-    assert "11.3 dB, guessed without any update 13.9 dB" in after["reconstruction"].evidence
+    text = after["attribute"].evidence
+    assert "sex: with the model 0.62, without it 0.60, difference 0.02 (-0.03 to 0.07)" in text
+    text = after["reconstruction"].evidence
+    assert "as sent: PSNR, dB 11, guessed without any update 14" in text
+
+
+def test_what_people_answered_is_filled_in_and_only_that(sample_report: Sample) -> None:
+    proposed = propose_risks(sample_report())
+    answers = Answers(
+        {"risks.membership.severity": "limited", "risks.membership.decision": "accepted"}
+    )
+    decided = with_decisions(proposed, answers).risks.get()
+    assert (decided[0].severity, decided[0].likelihood) == ("limited", None)
+    assert decided[0].decision == "accepted"
+    assert decided[1:] == proposed.risks.get()[1:]
+    with pytest.raises(UserInputError, match="risk that this report does not have"):
+        with_decisions(proposed, Answers({"risks.meteorite.severity": "limited"}))
 
 
 @pytest.mark.parametrize(

@@ -460,3 +460,26 @@ def test_shared_noise_rests_on_the_masks_too(sample_report: Sample) -> None:
     )
     text = _by_key(shared)["left-sites"].text
     assert "An update has only a share of the noise" in text
+
+
+def test_tests_that_see_every_step_are_not_mixed_with_those_of_observers(
+    sample_report: Sample,
+) -> None:
+    canary = {"kind": "random", "level": "record", "observer": "outsider", "canaries": 500,
+              "epsilon_bound": 0.45, "epsilon_ceiling": 3.4, "claim": 8.0,
+              "is_contradiction": False}  # fmt: skip
+    white = canary | {"observer": "training", "epsilon_bound": 2.1, "epsilon_ceiling": 6.2}
+    hidden = _rows(sample_report(), "audit", "attacks")[0] | {
+        "observer": "coordinator, no encryption", "epsilon_bound": 3.3,
+    }  # fmt: skip
+    rows = (*_rows(sample_report(), "audit", "attacks"), hidden)
+    changes = {
+        "audit__canaries": measured((canary, white), "audit.json"),
+        "audit__attacks": measured(rows, "audit.json"),
+    }
+    text = _by_key(sample_report(**changes))["attacked"].text
+    assert "and 2 tests with invented patients" in text
+    assert "at least 0.45 and could have found at most 3.50" in text
+    assert "every noisy step in view: 2.10 of at most 6.20" in text
+    plain = sample_report(**changes, exchange__kind=measured("none", "manifest.json"))
+    assert "at least 3.30" in _by_key(plain)["attacked"].text  # there it could be seen
