@@ -47,6 +47,8 @@ class AttackResult(Strict):
         epsilon_ceiling: the largest bound that a test of this size could have shown.
         claim: epsilon claimed against this observer.
         curve: (false positive rate, true positive rate) points of the ROC.
+        note: what the figures rest on.
+        withheld: why figures are missing, if they were withheld.
     """
 
     attack: str
@@ -60,10 +62,25 @@ class AttackResult(Strict):
     epsilon_ceiling: Extended | None
     claim: Extended
     curve: tuple[tuple[float, float], ...]
+    note: str = ""
+    withheld: str | None = None
 
 
 class CanaryTest(Strict):
-    """Invented patients that were trained on by coin: what was shown of them."""
+    """Invented patients that were trained on by coin: what was shown of them.
+
+    Attributes:
+        kind: of canary.
+        level: what one coin decides about: ``record``, ``patient`` or ``site``.
+        observer: ``outsider`` (the final model), or ``training`` (every noisy step).
+        canaries: coins thrown.
+        epsilon_bound: epsilon is at least this, with the audit's confidence; None if not stated.
+        epsilon_ceiling: the largest bound that a test of this size could have shown.
+        claim: epsilon claimed.
+        is_contradiction: whether the bound is above the claim.
+        auc: with its interval; None where nothing was scored.
+        note: what the figures rest on, or why there are none.
+    """
 
     kind: str
     level: str
@@ -73,23 +90,50 @@ class CanaryTest(Strict):
     epsilon_ceiling: Extended | None
     claim: Extended
     is_contradiction: bool
+    auc: Interval | None = None
+    note: str = ""
 
 
 class AttributeResult(Strict):
-    """Attribute inference: how much better than without the model an attribute is guessed."""
+    """Attribute inference: how much better than without the model an attribute is guessed.
+
+    Attributes:
+        attribute: its name.
+        seen: what the observer has of the model.
+        patients: that were guessed, one guess each.
+        chance: balanced accuracy of always guessing the same.
+        with_model: balanced accuracy with the model.
+        without_model: balanced accuracy from what is known without it.
+        difference: of the two, with its interval.
+    """
 
     attribute: str
     seen: str
+    patients: Count
+    chance: float
     with_model: Interval
     without_model: Interval
+    difference: Interval
 
 
 class Inversion(Strict):
-    """Gradient inversion: likeness (PSNR, dB) of images rebuilt from updates, in words and rows."""
+    """Gradient inversion: likeness of what was rebuilt from updates to the true record.
+
+    Attributes:
+        view: what it was rebuilt from; ``as sent`` is what a site sends, before encryption.
+        measure: ``PSNR, dB``, ``SSIM``, ``feature cosine``, or precision or recall of words.
+        value: mean over the targets.
+        prior: of the best guess without any update.
+        difference: of the two, with its interval; without one for words.
+        verdict: in words; empty for words.
+    """
 
     view: str
-    psnr: float
-    prior_psnr: float
+    measure: str
+    value: float
+    prior: float
+    difference: Interval
+    verdict: str
 
 
 class Audit(Strict):
@@ -105,7 +149,8 @@ class Audit(Strict):
         attacks: rows.
         best_attack: the row with the most members found at 1 % false alarms among those on all
             patients; its index in ``attacks``.
-        largest_ceiling: of all bounds: leakage above this, and only that, could have been shown.
+        largest_ceiling: of all bounds of observers who exist: none could have been larger. That of
+            canaries that see every noisy step is in the note only.
         canaries: rows.
         attributes: rows.
         inversion: rows.
@@ -132,7 +177,10 @@ class Audit(Strict):
 
 
 class LabelResult(Strict):
-    """A label in one availability cell; ``left_out`` says why it is not in the macro figures."""
+    """A label in one availability cell.
+
+    ``left_out`` says why it is not in the macro figures; ``withheld`` why figures are missing.
+    """
 
     label: str
     positives: Count
@@ -142,6 +190,7 @@ class LabelResult(Strict):
     ece: float | None
     brier: float | None
     left_out: str | None
+    withheld: str | None = None
 
 
 class CellResult(Strict):
@@ -155,7 +204,7 @@ class CellResult(Strict):
         auprc: macro average precision with its interval.
         ece: macro expected calibration error.
         brier: macro Brier score.
-        confidence: of the intervals.
+        confidence: of the intervals; 1 where they are bounds of a secure metric.
         labels: rows.
         withheld: why figures are missing, if they were withheld.
     """
