@@ -136,7 +136,7 @@ def interval_chart(
     x_words: str,
     rows: Sequence[Whiskers],
     series: Sequence[str] = (),
-    reference: float = 0.5,
+    reference: float | None = 0.5,
 ) -> Chart:
     """Values with their intervals, a row each.
 
@@ -146,11 +146,12 @@ def interval_chart(
         x_words: what is measured, under the axis.
         rows: from top to bottom.
         series: names, if there is more than one interval in a row.
-        reference: a value that means nothing was learned; drawn as a dotted line.
+        reference: a value that means nothing was learned; drawn as a dotted line. None for none.
     """
     found = [one for row in rows for one in row.intervals if one is not None]
     ends = [e for one in found for e in (one.value, one.low, one.high) if e is not None]
-    low, high = min([*ends, reference]), max([*ends, reference])
+    ends += [0.5 if reference is None else reference]
+    low, high = min(ends), max(ends)
     pad = max((high - low) * 0.06, 0.01)
     step = 26.0 if len(series) < 2 else 14.0 * len(series) + 8.0
     legend_height = 22.0 * len(series)
@@ -161,7 +162,10 @@ def interval_chart(
     for at in x.ticks():
         parts.append(shape("line", stroke="line", x1=x(at), x2=x(at), y1=top, y2=bottom))
         parts.append(text(x(at), bottom + 16, f"{at:g}", anchor="middle", colour="muted"))
-    parts.append(line([(x(reference), top), (x(reference), bottom)], "muted", "2 4"))
+    told = f"{len(rows)} rows; the table below has every number."
+    if reference is not None:
+        parts.append(line([(x(reference), top), (x(reference), bottom)], "muted", "2 4"))
+        told += f" A dotted line marks {reference:g}."
     parts.append(text((left + _WIDTH) / 2, bottom + 36, x_words, anchor="middle"))
     for index, row in enumerate(rows):
         middle = top + step * (index + 0.5)
@@ -175,7 +179,6 @@ def interval_chart(
                     parts.append(line([(x(one.low), y), (x(one.high), y)], colour))
                 parts.append(marker(x(one.value), y, number_))
     parts += legend(left, 14, [(marker(0, 0, k), name) for k, name in enumerate(series)])
-    told = f"{len(rows)} rows; the table below has every number. A dotted line marks {reference:g}."
     return picture(ident, _WIDTH, bottom + 46, title, told, parts)
 
 
@@ -198,12 +201,16 @@ def attributes_chart(rows: Sequence[AttributeResult]) -> Chart:
     return interval_chart(
         "chart-attributes",
         "Attributes guessed with the model and without it",
-        "AUC of guessing; the dotted line is chance",
+        "balanced accuracy",
         [
-            Whiskers(f"{row.attribute}, {row.seen}", (row.with_model, row.without_model))
+            Whiskers(
+                f"{row.attribute}, {row.seen}",
+                (row.with_model, row.without_model, Interval(value=row.chance)),
+            )
             for row in rows
         ],
-        ("with the model", "without the model"),
+        ("with the model", "without the model", "always the same guess"),
+        reference=None,
     )
 
 

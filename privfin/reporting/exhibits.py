@@ -80,7 +80,7 @@ def _attacks(report: Report) -> Iterator[Chart | Table]:
         if shown:
             yield charts.roc_chart(observer, shown, place)
         mine = [row for row in rows if row.observer == observer]
-        yield tables.attacks(observer, mine, _delta(report))
+        yield from tables.attacks(observer, mine, _delta(report))
 
 
 def _auroc(ident: str, which: str, rows: Sequence[tuple[str, Interval]]) -> Iterator[Chart]:

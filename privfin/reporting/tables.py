@@ -151,10 +151,10 @@ def trade_off(
     return [points, marks]
 
 
-def attacks(observer: str, rows: Sequence[AttackResult], delta: str) -> Table:
-    """Attacks by one observer."""
+def attacks(observer: str, rows: Sequence[AttackResult], delta: str) -> list[Table]:
+    """Attacks by one observer, and what has to be known beside their figures."""
     rates = sorted({at.target_fpr for row in rows for at in row.tpr}, reverse=True)
-    return Table(
+    results = Table(
         f"Membership attacks by the observer {observer}; epsilon at delta {delta}",
         ("attack", "patients", "members", "others", "AUC",
          *(f"found at {percent(rate)} false alarms" for rate in rates),
@@ -167,6 +167,16 @@ def attacks(observer: str, rows: Sequence[AttackResult], delta: str) -> Table:
         ),
         frozenset(range(2, 8 + len(rates))),
     )  # fmt: skip
+    notes = Table(
+        f"Notes on the attacks by the observer {observer}",
+        ("attack", "patients", "note"),
+        tuple(
+            (row.attack, row.stratum, "; ".join(filter(None, (row.withheld, row.note))))
+            for row in rows
+            if row.withheld or row.note
+        ),
+    )
+    return [results, *([notes] if notes.rows else [])]
 
 
 def _found(row: AttackResult, rate: float) -> str:
@@ -198,9 +208,9 @@ def _withheld(words: str | None) -> str:
 
 def cells(rows: Sequence[CellResult], which: str) -> Table:
     """Results of availability cells."""
-    levels = ", ".join(sorted({percent(row.confidence) for row in rows}))
+    levels = sorted({_level(row.confidence) for row in rows})
     return Table(
-        f"{which}, macro over labels; intervals of {levels}",
+        f"{which}, macro over labels; {', '.join(levels)}",
         ("available", "records", "patients", *_SCORES, "withheld"),
         tuple(
             (row.cell, count(row.records), count(row.patients), *_scores(row),
@@ -211,14 +221,18 @@ def cells(rows: Sequence[CellResult], which: str) -> Table:
     )  # fmt: skip
 
 
+def _level(confidence: float) -> str:
+    return "bounds that always hold" if confidence == 1.0 else f"intervals of {percent(confidence)}"
+
+
 def labels(row: CellResult) -> Table:
     """Results of the labels of one cell."""
     return Table(
         f"Labels where {row.cell} is available",
-        ("label", "with", "without", *_SCORES, "left out of the macro figures"),
+        ("label", "with", "without", *_SCORES, "left out or withheld"),
         tuple(
             (one.label, count(one.positives), count(one.negatives), *_scores(one),
-             one.left_out or "no")
+             "; ".join(filter(None, (one.left_out, one.withheld))) or "no")
             for one in row.labels
         ),
         frozenset(range(1, 7)),

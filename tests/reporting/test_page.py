@@ -368,7 +368,8 @@ def test_what_was_withheld_is_in_a_table_and_in_no_chart(
     nothing = {"value": None, "low": None, "high": None}
     row |= {"auroc": nothing, "auprc": nothing, "ece": None, "brier": None, "labels": [],
             "patients": "1 to 10", "withheld": "small cell"}  # fmt: skip
-    attack = sample_report().audit.attacks.get()[0].model_dump() | {"curve": ()}
+    attack = sample_report().audit.attacks.get()[0].model_dump()
+    attack |= {"curve": (), "withheld": "few patients", "note": "by hand"}
     tree = Tree(
         _page(
             sample_report(
@@ -381,6 +382,7 @@ def test_what_was_withheld_is_in_a_table_and_in_no_chart(
     cells = tree.by_id("utility-cells")
     assert "small cell" in cells.words
     assert "1 to 10" in cells.words
+    assert "few patients; by hand" in tree.by_id("audit-attacks").words
     for section in (cells, tree.by_id("audit-attacks")):
         inside = [one.tag for one in tree.all if _inside(section, one)]
         assert "svg" not in inside
