@@ -104,7 +104,7 @@ def _attack(row: AttackResult) -> AttackResult:
         "auc": coarse_interval(row.auc, places_for(size_of(row.members) * size_of(row.nonmembers))),
         "tpr": tuple(_rates(one, places) for one in row.tpr),
         "epsilon_bound": _bound(row.epsilon_bound),
-        "epsilon_ceiling": None if row.epsilon_ceiling is None else digits_up(row.epsilon_ceiling),
+        "epsilon_ceiling": _limit(row.epsilon_ceiling),
         "curve": _thinned(row.curve, places),
     }
     return row.model_copy(update=counts | figures)
@@ -130,6 +130,11 @@ def _bound(value: Extended | None) -> Extended | None:
     return value if value is None or math.isinf(value) else below(value, 1)
 
 
+def _limit(value: Extended | None) -> Extended | None:
+    """A ceiling, rounded up."""
+    return None if value is None else digits_up(value)
+
+
 def _thinned(
     curve: tuple[tuple[float, float], ...], places: int
 ) -> tuple[tuple[float, float], ...]:
@@ -144,8 +149,15 @@ def _thinned(
 
 
 def _canary(row: CanaryTest) -> CanaryTest:
-    """Canaries are invented: their number says nothing of patients."""
-    return row.model_copy(update={"claim": digits_up(row.claim)})
+    """Canaries are invented, so their number stays; they met the recipe that real patients met."""
+    return row.model_copy(
+        update={
+            "claim": digits_up(row.claim),
+            "epsilon_bound": _bound(row.epsilon_bound),
+            "epsilon_ceiling": _limit(row.epsilon_ceiling),
+            "auc": None if row.auc is None else coarse_interval(row.auc, _MOST_PLACES),
+        }
+    )
 
 
 def _attribute(row: AttributeResult) -> AttributeResult:

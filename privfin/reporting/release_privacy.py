@@ -8,6 +8,7 @@ patients.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from privfin.privacy.tradeoff import certainty
 from privfin.reporting.blocks_privacy import (
@@ -52,7 +53,9 @@ def release_guarantee(block: Guarantee, done: Withheld) -> Guarantee:
     """Limits rounded so that they still hold, and few enough of them."""
     after = block.model_copy(
         update={
-            "statement": changed(block.statement, with_coarse_decimals),
+            "statement": changed(
+                block.statement, lambda text: with_coarse_decimals(text, _as_shown(block))
+            ),
             "epsilon": changed(block.epsilon, digits_up),
             "delta": changed(block.delta, power_of_ten_up),
             "delta_times_patients": changed(block.delta_times_patients, power_of_ten_up),
@@ -65,6 +68,16 @@ def release_guarantee(block: Guarantee, done: Withheld) -> Guarantee:
         }
     )
     return done.note(block, after, PROMISE)
+
+
+def _as_shown(block: Guarantee) -> Callable[[float], float]:
+    """How the statement's numbers are rounded: the headline as its field is, others to a digit."""
+    headline = digits_up(block.epsilon.get()) if block.epsilon.is_known else math.nan
+
+    def rounded(value: float) -> float:
+        return headline if digits_up(value) == headline else digits_up(value, 1)
+
+    return rounded
 
 
 def _observers(rows: tuple[ObserverGuarantee, ...]) -> tuple[ObserverGuarantee, ...]:

@@ -17,6 +17,9 @@ from privfin.reporting.summary_privacy import by_curve
 from privfin.reporting.summary_run import left_sites
 from privfin.reporting.words import at_most, number_of
 
+# What a site sends, before encryption; other views are kept from everybody.
+_AS_SENT = "as sent"
+
 SOURCE = "proposed by privfin from this report"
 #: What :func:`propose_risks` proposes, in its order.
 RISK_IDS = (
@@ -140,11 +143,14 @@ def _interval(row: Interval) -> str:
 def _reconstruction(report: Report) -> Risk:
     rows = report.audit.inversion
     if rows.is_known and rows.get():
+        sent = [one for one in rows.get() if _AS_SENT in one.view] or list(rows.get())
         parts = [
             f"{one.view}: {one.measure} {one.value:.2g}, guessed without any update {one.prior:.2g}"
-            for one in rows.get()
+            for one in sent
         ]
-        tested = f"Likeness of what was rebuilt from updates: {'; '.join(parts)}."
+        others = len(rows.get()) - len(sent)
+        more = f"; {number_of(others, 'row')} on what nobody is sent" if others else ""
+        tested = f"Likeness of what was rebuilt from updates: {'; '.join(parts)}{more}."
     else:
         why = gap(rows) if not rows.is_known else "0 views were tried"
         tested = f"Rebuilding records from updates was not tested ({why})."

@@ -161,7 +161,8 @@ def _with_patients(sample: Sample, patients: int, held_out: int) -> Report:
         data__fingerprints=measured({"site-01": digest}, "manifest.json"),
         purpose__people=declared(f"{patients:,} adults with a chest image", "answers file"),
         purpose__task=derived("14 labels from image and text", "manifest.json"),
-        guarantee__statement=derived(f"({7.95 + tiny}, {delta}) for {patients}", "privacy.json"),
+        guarantee__statement=derived(
+            f"({7.95 + tiny}, {delta}) for {patients}, at all sites {34.2 + tiny}", "privacy.json"),
         guarantee__epsilon=derived(7.95 + tiny, "privacy.json"),
         guarantee__delta=measured(delta, "privacy.json"),
         guarantee__delta_times_patients=derived(delta * patients, "privacy.json"),
@@ -291,6 +292,20 @@ def test_every_limit_still_holds(sample_report: Sample) -> None:
     old_budget, new_budget = before.ledger.budgets.get()[0], after.ledger.budgets.get()[0]
     assert new_budget.this_run >= old_budget.this_run
     assert new_budget.left <= old_budget.left
+
+
+def test_a_statement_is_rounded_as_its_fields_are(sample_report: Sample) -> None:
+    text = "epsilon = 7.31 (rounded up) and delta = 9.1e-06, for a patient of every site 34.67"
+    report = sample_report(
+        guarantee__statement=derived(text, "privacy.json"),
+        guarantee__epsilon=derived(7.3012, "privacy.json"),
+        guarantee__epsilon_at_every_site=derived(34.661, "privacy.json"),
+    )
+    guarantee = for_release(report, "public").guarantee
+    assert (guarantee.epsilon.get(), guarantee.epsilon_at_every_site.get()) == (7.4, 40.0)
+    assert guarantee.statement.get() == (
+        "epsilon = 7.4 (rounded up) and delta = 1e-05, for a patient of every site 40"
+    )
 
 
 def test_against_every_observer_stands_what_holds_against_the_strongest(

@@ -87,13 +87,16 @@ def test_attribute_and_reconstruction_say_what_was_measured_or_that_nothing_was(
             audit__inversion=measured(
                 ({"view": "as sent", "measure": "PSNR, dB", "value": 11.27, "prior": 13.9,
                   "difference": {"value": -2.63, "low": -3.1, "high": -2.2},
-                  "verdict": "no better than guessing"},), "audit.json"),
+                  "verdict": "no better than guessing"},
+                 {"view": "one record", "measure": "PSNR, dB", "value": 88.0, "prior": 13.9,
+                  "difference": {"value": 74.1}, "verdict": "rebuilt"}), "audit.json"),
         )
     )  # fmt: skip
     text = after["attribute"].evidence
     assert "sex: with the model 0.62, without it 0.60, difference 0.02 (-0.03 to 0.07)" in text
     text = after["reconstruction"].evidence
-    assert "as sent: PSNR, dB 11, guessed without any update 14" in text
+    assert "as sent: PSNR, dB 11, guessed without any update 14; 1 row on what nobody" in text
+    assert "88" not in text
 
 
 def test_what_people_answered_is_filled_in_and_only_that(sample_report: Sample) -> None:
