@@ -181,6 +181,7 @@ def test_persons_at_several_sites_are_charged_for_all(sealed_report: Make) -> No
         "<!-- <p id='fingerprint'>{0}</p> -->",
         "<p id='fingerprint'></p>{0}",
         "<p id='fingerprint'>{0}</p><p id='fingerprint'>{0}</p>",
+        "<p id='fingerprint'>{0}</p><p id='fingerprint'> is not it</p>",
         "<p id='fingerprint'>{0} {1}</p>",
         "<p id='fingerprint'>{0}0</p>",
         "<p id='fingerprint'>{1}</p>{0}",
