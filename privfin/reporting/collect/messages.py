@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from privfin.config import RunConfig
+from privfin.federation.statement import readable_segments
 from privfin.reporting.blocks_privacy import WireMessage
 from privfin.reporting.evidence import Evidence
 
@@ -16,7 +17,8 @@ def wire_messages(evidence: Evidence) -> tuple[WireMessage, ...]:
     found = [_declaration()]
     if is_encrypted:
         found.append(_key())
-    found += [_update(config), _sum(config), _acknowledgement()]
+    narrow = readable_segments(evidence.plan, evidence.run.sites_left())
+    found += [_update(config), _sum(config, bool(narrow)), _acknowledgement()]
     if config.evaluation.secure:
         found += _metrics(config)
     if any(event["event"] == "ledger-head" for event in evidence.events):
@@ -76,8 +78,10 @@ def _update(config: RunConfig) -> WireMessage:
     )
 
 
-def _sum(config: RunConfig) -> WireMessage:
+def _sum(config: RunConfig, is_narrow: bool) -> WireMessage:
+    """``is_narrow``: whether one or two sites train a part, so that its sum hides nobody."""
     is_open = config.crypto.encryption == "none"
+    readers = "all sites and the coordinator" if is_open else "all sites"
     return WireMessage(
         what="sum of the updates of all sites of a round",
         sender="coordinator",
@@ -85,7 +89,9 @@ def _sum(config: RunConfig) -> WireMessage:
         protection="none: a site cannot check it"
         if is_open
         else "still encrypted; tags in it bind it to round, attempt, sites and place",
-        readable_by="all sites and the coordinator" if is_open else "all sites",
+        readable_by=f"{readers}; parts that one or two sites train show single updates"
+        if is_narrow
+        else readers,
     )
 
 

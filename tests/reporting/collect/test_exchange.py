@@ -81,6 +81,8 @@ def test_no_protection_is_claimed_that_is_not_there(evidence_of: Of) -> None:
     assert "no encryption" in plain["update"].protection
     assert plain["sum"].protection.startswith("none")
     assert "coordinator" in plain["sum"].readable_by
+    for kind, shows in (("dp", True), ("shared", False), ("secure", False), ("dropped", True)):
+        assert ("single updates" in rows(evidence_of(kind))["sum"].readable_by) == shows
     ckks = rows(evidence_of("ckks"))
     assert "no masks" in ckks["update"].protection
     assert "with any site" in ckks["update"].readable_by

@@ -52,11 +52,11 @@ def test_the_curve_is_what_the_loss_distribution_gives(evidence_of: Of) -> None:
     """At each rate the least that delta(epsilon) allows, from dp_accounting on a finer grid."""
     evidence = evidence_of("dp")
     site = evidence.manifest["plan"][0]
-    accountant = PLDAccountant()
+    accountant = PLDAccountant(value_discretization_interval=2e-4)
     gaussian = dp_event.GaussianDpEvent(site["noise_multiplier"])
     accountant.compose(dp_event.PoissonSampledDpEvent(site["sampling_rate"], gaussian), 4)
     epsilons = np.linspace(0.0, 25.0, 4001)
-    deltas = np.array([accountant.get_delta(e) for e in epsilons])
+    deltas = np.asarray(accountant.get_delta(epsilons))
     for rate, found in curve(guarantee_block(evidence)).items():
         few = np.exp(epsilons) * rate + deltas
         many = 1.0 - np.exp(-epsilons) * (1.0 - rate - deltas)

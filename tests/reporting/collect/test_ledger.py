@@ -73,7 +73,7 @@ def own_epsilon(evidence: Evidence, delta: float) -> float:
     found = []
     for site in evidence.manifest["plan"]:
         gaussian = dp_event.GaussianDpEvent(site["noise_multiplier"])
-        accountant = PLDAccountant()
+        accountant = PLDAccountant(value_discretization_interval=1e-3)
         step = dp_event.PoissonSampledDpEvent(site["sampling_rate"], gaussian)
         accountant.compose(step, site["steps"])
         found.append(float(accountant.get_epsilon(delta)))
