@@ -46,7 +46,8 @@ def test_with_a_fixed_time_the_same_input_gives_the_same_block(
         about_block(edited(name="b", metrics=lambda m: m.update(x=1)), NONE, "officer"),
     ]
     model = evidence.run.path / "model.safetensors"
-    model.write_bytes(model.read_bytes()[:-1] + b"\0\0")
+    content = model.read_bytes()  # one bit of the last weight, and the same length
+    model.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     others.append(about_block(evidence, NONE, "officer"))
     monkeypatch.setenv(EPOCH, "1767322801")
     others.append(about_block(evidence, NONE, "officer"))
