@@ -138,7 +138,7 @@ def trade_off(
     if not attacks:
         return [points]
     marks = Table(
-        "Attacks that are drawn as points",
+        "Attacks; drawn as points where the rate can be told from none",
         ("attack", "false alarms", "members found", "can be told from none"),
         tuple(
             (one.attack, percent(at.fpr), interval(at.tpr, share=True),
