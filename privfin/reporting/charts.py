@@ -80,7 +80,8 @@ def trade_off_chart(
     for index, attack in enumerate(attacks):
         series = (index + 2) % SERIES
         for at in attack.tpr:
-            if at.tpr.value is not None:
+            # A rate that the sample cannot tell from none has no place on a logarithmic axis.
+            if at.tpr.value is not None and at.is_resolved and at.fpr >= SMALLEST_RATE:
                 x = plot.x(at.fpr)
                 parts += _whisker_up(plot, x, at.tpr, series)
                 parts.append(marker(x, plot.y(at.tpr.value), series))
@@ -91,7 +92,8 @@ def trade_off_chart(
         + _told_curve(true)
         + f" By epsilon {at_most(epsilon)} and delta {number(delta)} alone it would be "
         f"{percent(most_by_epsilon_alone(0.01, epsilon, delta))} at 1 % false alarms. "
-        f"{len(attacks)} attacks are drawn as points with their intervals."
+        f"{len(attacks)} attacks are drawn as points with their intervals, where the sample can "
+        "tell so small a rate of false alarms from none."
     )
     title = "Members found against false alarms: what no attack can pass, and what attacks found"
     return picture("chart-trade-off", _WIDTH, _height(len(entries)), title, told, parts)

@@ -152,7 +152,7 @@ _OWN: dict[str, Callable[[Report], Iterable[Chart | Table]]] = {
     "utility.groups": _groups,
     "utility.cost_of_privacy": _cost,
     "comparison.runs": _compared,
-    "risks.risks": lambda report: [tables.risks(report.risks.risks.get())],
+    "risks.risks": lambda report: tables.risks(report.risks.risks.get()),
     "clause_map.clauses": lambda report: tables.clauses(report.clause_map.clauses.get()),
     "sign_off.signatures": lambda report: [tables.signatures(report.sign_off.signatures.get())],
 }

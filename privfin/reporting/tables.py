@@ -138,7 +138,7 @@ def trade_off(
     if not attacks:
         return [points]
     marks = Table(
-        "Attacks that are drawn as points",
+        "Attacks; drawn as points where the rate can be told from none",
         ("attack", "false alarms", "members found", "can be told from none"),
         tuple(
             (one.attack, percent(at.fpr), interval(at.tpr, share=True),
@@ -154,27 +154,27 @@ def trade_off(
 def attacks(observer: str, rows: Sequence[AttackResult], delta: str) -> list[Table]:
     """Attacks by one observer, and what has to be known beside their figures."""
     rates = sorted({at.target_fpr for row in rows for at in row.tpr}, reverse=True)
+    claims = ", ".join(dict.fromkeys(at_most(row.claim) for row in rows))
     results = Table(
-        f"Membership attacks by the observer {observer}; epsilon at delta {delta}",
-        ("attack", "patients", "members", "others", "AUC",
+        f"Membership attacks by the observer {observer}; epsilon claimed {claims} at delta {delta}",
+        ("attack", "patients (trained on, others)", "AUC",
          *(f"found at {percent(rate)} false alarms" for rate in rates),
-         "epsilon at least", "could have shown", "epsilon claimed"),
+         "epsilon at least", "could have shown"),
         tuple(
-            (row.attack, row.stratum, count(row.members), count(row.nonmembers),
-             interval(row.auc), *(_found(row, rate) for rate in rates),
-             *_bounds(row), at_most(row.claim))
+            (row.attack, f"{row.stratum} ({count(row.members)}, {count(row.nonmembers)})",
+             interval(row.auc), *(_found(row, rate) for rate in rates), *_bounds(row))
             for row in rows
         ),
-        frozenset(range(2, 8 + len(rates))),
+        frozenset(range(2, 5 + len(rates))),
     )  # fmt: skip
+    noted: dict[str, list[str]] = {}
+    for row in rows:
+        for words in filter(None, (row.withheld, row.note)):
+            noted.setdefault(words, []).append(f"{row.attack} ({row.stratum})")
     notes = Table(
         f"Notes on the attacks by the observer {observer}",
-        ("attack", "patients", "note"),
-        tuple(
-            (row.attack, row.stratum, "; ".join(filter(None, (row.withheld, row.note))))
-            for row in rows
-            if row.withheld or row.note
-        ),
+        ("note", "attacks (patients)"),
+        tuple((words, ", ".join(which)) for words, which in noted.items()),
     )
     return [results, *([notes] if notes.rows else [])]
 
@@ -294,19 +294,25 @@ def compared(runs: Sequence[ComparedRun], which: Sequence[str]) -> list[Table]:
     return [*([results] if which else []), *([options] if keys else [])]
 
 
-def risks(rows: Sequence[Risk]) -> Table:
-    """Feared events; what a person has to decide is blank."""
-    return Table(
-        "What could happen, what works against it, and what a person decides",
-        ("event", "criterion", "evidence", "where", "measure", "what stays",
-         "severity", "likelihood", "decision"),
-        tuple(
-            (f"{one.event} ({one.risk_id})", one.criterion, one.evidence, Links(one.fields),
-             one.measure, one.residual, one.severity or Blank("open"),
-             one.likelihood or Blank("open"), one.decision or Blank("open"))
-            for one in rows
-        ),
-    )  # fmt: skip
+def risks(rows: Sequence[Risk]) -> list[Table]:
+    """Feared events, a table each; what a person has to decide is blank."""
+    return [
+        Table(
+            f"{one.event} ({one.risk_id})",
+            ("what", "answer"),
+            (
+                ("criterion", one.criterion),
+                ("evidence", one.evidence),
+                ("where", Links(one.fields)),
+                ("measure", one.measure),
+                ("what stays", one.residual),
+                ("severity", one.severity or Blank("open")),
+                ("likelihood", one.likelihood or Blank("open")),
+                ("decision", one.decision or Blank("open")),
+            ),
+        )
+        for one in rows
+    ]
 
 
 def clauses(rows: Sequence[Clause]) -> list[Table]:

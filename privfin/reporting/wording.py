@@ -17,11 +17,11 @@ NOT_STATED = "not stated"
 KEEP = "\u00a0"
 
 
-def number(value: float) -> str:
-    """Four significant digits: ``0.6854``, ``1e-5``, ``infinite``."""
+def number(value: float, digits: int = 4) -> str:
+    """Significant digits: ``0.6854``, ``1e-5``, ``infinite``."""
     if math.isinf(value):
         return "infinite"
-    mantissa, mark, exponent = f"{value:.4g}".partition("e")
+    mantissa, mark, exponent = f"{value:.{digits}g}".partition("e")
     return f"{mantissa}e{int(exponent)}" if mark else mantissa
 
 
@@ -51,7 +51,7 @@ def percent(value: float) -> str:
         digits = -math.floor(math.log10(100 * missing))
         shown = f"{100 - round(100 * missing * 10**digits) / 10**digits:.{max(digits, 1)}f}"
         return f"{shown}{KEEP}%"
-    return f"{100 * value:.3g}{KEEP}%"
+    return f"{number(100 * value, 3)}{KEEP}%"
 
 
 def count(value: int | str) -> str:
@@ -77,13 +77,14 @@ def megabytes(value: int) -> str:
 
 
 def interval(found: Interval, *, share: bool = False) -> str:
-    """``0.685 (0.655 to 0.715)``; as percent if it is a ``share``."""
+    """``0.685 (0.655 to 0.715)``; ``2.1 % (1 to 4.2)`` if it is a ``share``."""
     if found.value is None:
         return NOT_STATED
     one = percent if share else "{:.3f}".format
     if found.low is None or found.high is None:
         return one(found.value)
-    return f"{one(found.value)} ({one(found.low)}{KEEP}to{KEEP}{one(found.high)})"
+    low, high = one(found.low).removesuffix(f"{KEEP}%"), one(found.high).removesuffix(f"{KEEP}%")
+    return f"{one(found.value)} ({low}{KEEP}to{KEEP}{high})"
 
 
 def epsilon_phrase(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privfin.reporting.blocks_privacy import PopulationBudget, TradeOff
-from privfin.reporting.blocks_results import Interval
+from privfin.reporting.blocks_results import AttackResult, Interval
 from privfin.reporting.charts import (
     Whiskers,
     budget_bar,
@@ -74,6 +74,28 @@ def test_the_curve_is_drawn_at_its_values() -> None:
     for (x, y), (rate, found) in zip(drawn, wanted, strict=True):
         assert x == pytest.approx(ends["x"] + 100 * math.log10(rate), abs=0.1)
         assert y == pytest.approx(ends["y"] - 100 * math.log10(found), abs=0.1)
+
+
+def test_attacks_are_points_where_their_rate_can_be_told_from_none() -> None:
+    def at(fpr: float, is_resolved: bool) -> dict[str, object]:
+        tpr = {"value": 0.1, "low": 0.05, "high": 0.2}
+        return {"target_fpr": 0.01, "tpr": tpr, "fpr": fpr, "is_resolved": is_resolved}
+
+    attack = AttackResult.model_validate(
+        {"attack": "a", "observer": "outsider", "stratum": "all", "members": 9, "nonmembers": 9,
+         "auc": {"value": 0.5}, "tpr": [at(0.01, True), at(0.1, False), at(0.0, True)],
+         "epsilon_bound": None, "epsilon_ceiling": None, "claim": 8.0, "curve": []}
+    )  # fmt: skip
+    flat = [TradeOff(false_positive_rate=x, true_positive_rate=x) for x in (0.0, 1.0)]
+    svg = _svg(trade_off_chart(flat, 8.0, 1e-5, [attack]).picture)
+    marks = [one for one in svg if one.attrib.get("class") == "f-series-2"]
+    ((curve,),) = [[one] for one in svg if one.attrib.get("class") == "s-series-0"]
+    right, bottom = _points(curve)[-1][0], _points(curve)[0][1]
+    assert len(marks) == 1  # the other one is in the legend, inside a group
+    xs = [x for x, _ in _points(marks[0])]
+    ys = [y for _, y in _points(marks[0])]
+    assert (max(xs) + min(xs)) / 2 == pytest.approx(right - 200, abs=0.1)
+    assert (max(ys) + min(ys)) / 2 == pytest.approx(bottom - 200, abs=0.1)
 
 
 @given(low=st.floats(-10, 10), span=st.floats(0.01, 100), inside=st.floats(0, 1), log=st.booleans())

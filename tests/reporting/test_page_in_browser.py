@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 NARROW = {"width": 320, "height": 640}
+#: The width of A4 between the margins of the style sheet, in CSS pixels.
+PAPER = round((210 - 2 * 16) / 25.4 * 96)
 WIDE = {"width": 1100, "height": 900}
 
 
@@ -273,6 +275,10 @@ def _print_faults(shown: Shown) -> list[str]:
     faults = [] if alone == 1 else [f"page one takes {alone} pages"]
     if _pages(shown.tab, one_line) != alone + 1:
         faults.append("the body does not start on a page of its own")
+    shown.tab.set_viewport_size({"width": PAPER, "height": 900})
+    shown.tab.emulate_media(media="print")
+    if shown.tab.evaluate("document.documentElement.scrollWidth") > PAPER:
+        faults.append("it is wider than the paper, so a browser prints all of it smaller")
     return faults
 
 
@@ -283,8 +289,6 @@ def test_page_one_is_one_printed_page_with_every_answer(
     shown = show(small if which == "small" else html)
     assert _print_faults(shown) == []
     # By its layout too: the last answer ends above the lower margin of an A4 page.
-    shown.tab.set_viewport_size({"width": round(178 / 25.4 * 96), "height": 900})
-    shown.tab.emulate_media(media="print")
     answers = shown.tab.locator(".answer")
     assert answers.count() == 9
     assert all(answers.nth(k).is_visible() for k in range(9))
@@ -311,6 +315,9 @@ def test_a_page_one_that_does_not_fit_is_caught(html: str, show: Open) -> None:
     joined = html.replace(".body { break-before: page; }", "")
     assert joined != html
     assert _print_faults(show(joined)) == ["the body does not start on a page of its own"]
+    wide = '<div class="body"><table><tr><td><div style="width: 20cm">x</div></td></tr></table>'
+    too_wide = html.replace('<div class="body">', wide)
+    assert "wider than the paper" in _print_faults(show(too_wide))[-1]
 
 
 def test_paper_is_white_in_the_dark_theme(html: str, show: Open) -> None:
