@@ -62,37 +62,45 @@ def build_report(
         UserInputError: a file of the run is damaged, states less epsilon than its events cost, or
             the other runs cannot be compared.
     """
-    progress("calculating epsilon again")
-    guarantee = guarantee_block(evidence)
-    accounting = accounting_block(evidence)
-    progress("reading the ledger")
-    ledger = ledger_block(evidence)
-    progress("reading results")
     waiting: Fact[Any] = not_assessed("made from the other blocks", "privfin")
-    report = Report(
-        schema_version="1.0",
-        report=about_block(evidence, answers, audience),
-        summary=(),
-        purpose=purpose_block(evidence, answers),
-        parties=parties_block(evidence, answers),
-        data=data_block(evidence, answers),
-        guarantee=guarantee,
-        mechanism=mechanism_block(evidence),
-        accounting=accounting,
-        ledger=ledger,
-        tuning=tuning_block(evidence, answers),
-        other_releases=other_releases_block(evidence, answers),
-        audit=audit_block(evidence),
-        exchange=exchange_block(evidence),
-        utility=utility_block(evidence, others),
-        implementation=implementation_block(evidence),
-        security=security_block(evidence, answers),
-        reproducibility=reproducibility_block(evidence),
-        risks=Risks(risks=waiting),
-        clause_map=ClauseMap(edition=waiting, as_of=waiting, clauses=waiting),
-        sign_off=sign_off_block(evidence, answers, RISK_IDS),
-        comparison=comparison_block(evidence, others),
-    )
+    with evidence.reading("privacy.json"):
+        progress("calculating epsilon again")
+        guarantee = guarantee_block(evidence)
+        accounting = accounting_block(evidence)
+        mechanism = mechanism_block(evidence)
+        exchange = exchange_block(evidence)
+        implementation = implementation_block(evidence)
+        progress("reading the ledger")
+        ledger = ledger_block(evidence)
+    progress("reading results")
+    with evidence.reading("metrics.json"):
+        utility = utility_block(evidence, others)
+        comparison = comparison_block(evidence, others)
+    with evidence.reading("manifest.json"):
+        report = Report(
+            schema_version="1.0",
+            report=about_block(evidence, answers, audience, others),
+            summary=(),
+            purpose=purpose_block(evidence, answers),
+            parties=parties_block(evidence, answers),
+            data=data_block(evidence, answers),
+            guarantee=guarantee,
+            mechanism=mechanism,
+            accounting=accounting,
+            ledger=ledger,
+            tuning=tuning_block(evidence, answers),
+            other_releases=other_releases_block(evidence, answers),
+            audit=audit_block(evidence),
+            exchange=exchange,
+            utility=utility,
+            implementation=implementation,
+            security=security_block(evidence, answers),
+            reproducibility=reproducibility_block(evidence),
+            risks=Risks(risks=waiting),
+            clause_map=ClauseMap(edition=waiting, as_of=waiting, clauses=waiting),
+            sign_off=sign_off_block(evidence, answers, RISK_IDS),
+            comparison=comparison,
+        )
     risks = with_decisions(propose_risks(report), answers)
     report = report.model_copy(update={"risks": risks})
     report = report.model_copy(update={"clause_map": clause_map(report)})
