@@ -48,7 +48,7 @@ QUESTIONS_EPILOG = """Examples:
   privfin report questions runs/a --answers old.toml --out new.toml"""
 SCHEMA_EPILOG = """Example:
 
-  privfin report schema > report.schema.json"""
+  privfin report schema"""
 
 app = typer.Typer(
     cls=RunFirst,

@@ -58,7 +58,10 @@ def release_guarantee(block: Guarantee, done: Withheld) -> Guarantee:
             ),
             "epsilon": changed(block.epsilon, digits_up),
             "delta": changed(block.delta, power_of_ten_up),
-            "delta_times_patients": changed(block.delta_times_patients, power_of_ten_up),
+            # 0.1 / n times n is 0.1 or a hair above it, depending on n, which must not show.
+            "delta_times_patients": changed(
+                block.delta_times_patients, lambda value: power_of_ten_up(float(f"{value:.12g}"))
+            ),
             "epsilon_at_every_site": changed(
                 block.epsilon_at_every_site, lambda epsilon: digits_up(epsilon, 1)
             ),

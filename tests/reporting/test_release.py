@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from privfin.privacy.accounting import SubsampledGaussianEvent, epsilon
@@ -190,6 +190,7 @@ def _with_patients(sample: Sample, patients: int, held_out: int) -> Report:
 @relaxed
 @given(st.integers(1050, 1149), st.integers(1050, 1149), st.integers(375, 384),
        st.integers(375, 384))  # fmt: skip
+@example(1050, 1149, 375, 375)
 def test_which_exact_totals_there_were_changes_nothing(
     sample_report: Sample, one: int, two: int, held_out: int, other: int
 ) -> None:
