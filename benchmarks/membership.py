@@ -29,7 +29,7 @@ ATTACKS = ("loss", "lira", "lira-online", "rmia", "rmia-online")
 #: Few patients, all of them drawn again and again, and a step size that lets the model learn them.
 COMMON: dict[str, Any] = {
     "training.momentum": 0.9,
-    # Settings were chosen by trials with seed 0: other patients are members here.
+    # The phantom's settings were chosen with seed 0, so that other patients are members here.
     "training.seed": 1,
     "training.average_from": 0.9,
     "crypto.encryption": "none",
