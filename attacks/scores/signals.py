@@ -163,7 +163,7 @@ def class_log_probability(logits: npt.ArrayLike, classes: npt.ArrayLike) -> Floa
 
 
 def class_outputs(logits: npt.ArrayLike, classes: npt.ArrayLike) -> tuple[FloatArray, IntArray]:
-    """Checked logits (..., records, classes) and true classes (records,).
+    """Checked logits (..., records, classes), each less its record's largest, and true classes.
 
     Raises:
         ValueError: when shapes differ, a logit is not finite or a class is out of range.
@@ -177,7 +177,17 @@ def class_outputs(logits: npt.ArrayLike, classes: npt.ArrayLike) -> tuple[FloatA
         raise ValueError("logits must have at least two classes")
     if not np.issubdtype(truth.dtype, np.integer) or ((truth < 0) | (truth >= number)).any():
         raise ValueError(f"classes must be whole numbers from 0 to {number - 1}")
-    return outputs, truth.astype(np.int64)
+    return from_largest(outputs), truth.astype(np.int64)
+
+
+def from_largest(outputs: FloatArray) -> FloatArray:
+    """Logits (..., classes) less the largest: the same softmax, and equal logits become 0.
+
+    A record that is given the same logit for every class is then the same in every digit whatever
+    that logit is.
+    """
+    # The order in memory decides the order of a later sum, and so its last digit.
+    return np.ascontiguousarray(outputs - outputs.max(axis=-1, keepdims=True))
 
 
 def _of_class(outputs: FloatArray, truth: IntArray) -> FloatArray:

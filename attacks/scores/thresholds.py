@@ -12,7 +12,7 @@ from scipy.special import log_expit, logsumexp
 
 from attacks.scores.checks import FloatArray, floats
 from attacks.scores.shadows import shadow_signals
-from attacks.scores.signals import class_outputs, label_signals, mean_loss
+from attacks.scores.signals import class_outputs, from_largest, label_signals, mean_loss
 
 
 def loss(losses: npt.ArrayLike) -> FloatArray:
@@ -71,7 +71,7 @@ def entropy(logits: npt.ArrayLike) -> FloatArray:
     Returns:
         (records,) in [-log classes, 0]; larger means member.
     """
-    outputs = floats("logits", logits, 2)
+    outputs = np.sort(from_largest(floats("logits", logits, 2)), axis=1)
     logs = outputs - logsumexp(outputs, axis=1, keepdims=True)
     score: FloatArray = (np.exp(logs) * logs).sum(axis=1)
     return score
@@ -92,15 +92,20 @@ def modified_entropy(logits: npt.ArrayLike, classes: npt.ArrayLike) -> FloatArra
     outputs, truth = class_outputs(logits, classes)
     if outputs.ndim != 2:
         raise ValueError(f"logits must have 2 axes, not {outputs.ndim}")
+    # Sorted, so that the order of the classes decides no last digit.
+    order = np.argsort(outputs, axis=1, kind="stable")
+    outputs = np.take_along_axis(outputs, order, axis=1)
+    own = order == truth[:, np.newaxis]
     total = logsumexp(outputs, axis=1, keepdims=True)
     logs = outputs - total
-    # 1 - p of the largest class, as the sum of the others: it may be 1 to the last digit.
-    top = np.arange(outputs.shape[1]) == np.argmax(outputs, axis=1)[:, np.newaxis]
-    rest = logsumexp(np.where(top, -np.inf, outputs), axis=1, keepdims=True) - total
+    # 1 - p of a largest class, as the sum of the others: p may be 1 to the last digit.
+    top = outputs == outputs[:, -1:]
+    rest = logsumexp(outputs[:, :-1], axis=1, keepdims=True) - total
     complement = np.where(top, rest, np.log1p(-np.where(top, 0.0, np.exp(logs))))
-    own = np.arange(outputs.shape[1]) == truth[:, np.newaxis]
-    terms = np.where(own, np.exp(complement) * logs, np.exp(logs) * complement)
-    score: FloatArray = terms.sum(axis=1)
+    of_own = (np.exp(complement) * logs)[own]
+    of_others = np.where(own, 0.0, np.exp(logs) * complement)
+    # A zero stands where the true class was: sorted again, it stands last.
+    score: FloatArray = of_own + np.sort(of_others, axis=1).sum(axis=1)
     return score
 
 

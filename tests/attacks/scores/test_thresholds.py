@@ -9,6 +9,7 @@ import pytest
 
 from attacks.scores import (
     calibrated_loss,
+    class_logit,
     entropy,
     label_entropy,
     label_losses,
@@ -56,6 +57,32 @@ def test_only_the_modified_entropy_tells_surely_wrong_from_surely_right() -> Non
     assert right > -1e-9
     assert wrong == pytest.approx(-60.0)
     assert entropy(logits)[0] == entropy(logits)[1]
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5, 7, 12, 40])
+def test_a_model_that_says_the_same_of_every_record_ties_them_exactly(classes: int) -> None:
+    """Whatever it says and whatever the truth is: a last digit must not rank records by label."""
+    constants = np.array([0.0, 1.3, -2.7, 11.1, 900.0])
+    logits = np.repeat(constants, classes)[:, np.newaxis] * np.ones(classes)
+    truth = np.tile(np.arange(classes), constants.size)
+    for found in (entropy(logits), modified_entropy(logits, truth), class_logit(logits, truth)):
+        assert np.unique(found).size == 1
+
+
+def test_the_order_of_the_classes_changes_no_digit() -> None:
+    rng = np.random.default_rng(3)
+    logits, truth = rng.normal(0, 3, (200, 11)).round(1), rng.integers(0, 11, 200)
+    order = rng.permutation(11)
+    np.testing.assert_array_equal(entropy(logits[:, order]), entropy(logits))
+    np.testing.assert_array_equal(
+        modified_entropy(logits[:, order], np.argsort(order)[truth]),
+        modified_entropy(logits, truth),
+    )
+
+
+def test_classes_that_share_the_largest_logit_are_told_apart_by_nothing() -> None:
+    logits = np.array([[0.1, 2.3, 2.3, 2.3, -1.0]] * 3)
+    assert np.unique(modified_entropy(logits, [1, 2, 3])).size == 1
 
 
 def test_certain_models_give_finite_scores() -> None:
