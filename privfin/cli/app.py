@@ -73,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if os.environ.get("PRIVFIN_DEBUG") != "1":
         # Other libraries' notes about their own future are not for our users.
         warnings.simplefilter("ignore")
-        logging.getLogger("opacus").setLevel(logging.ERROR)
+        for library in ("opacus", "weasyprint"):
+            logging.getLogger(library).setLevel(logging.ERROR)
     sys.exit(run(arguments))
 
 
