@@ -197,11 +197,12 @@ def section(results: Sequence[dict[str, Any]]) -> str:
     seconds = "; ".join(
         f"{one['seconds_training']:.0f} s and {one['seconds_audit']:.0f} s" for one in results
     )
+    each = " to ".join(map(str, sorted({min(sizes), max(sizes)})))
     return "\n\n".join(
         [
             f"## {TITLES[first['data']]}",
             f"{attacks[0]['members']} members, {attacks[0]['nonmembers']} non-members; "
-            f"{first['sites']} sites of {min(sizes)} to {max(sizes)} training patients, "
+            f"{first['sites']} sites of {each} training patients, "
             f"{first['steps']} steps at each, expected batch {first['batch']}, "
             f"{first['parameters']} parameters. {first['audit']['shadows']} shadow models for each "
             f"ε. On held-out patients, {utility}. Training and audit took {seconds}.",
