@@ -34,7 +34,7 @@ from privfin.federation.prepare import Progress, silent
 from privfin.files import clear_disk_errors
 from privfin.models.multimodal import Batch
 
-#: Models in a group: what is trained at once, and what an interruption can cost.
+#: Models in a group at most: what is trained at once, and what an interruption can cost.
 GROUP = 16
 
 
@@ -106,7 +106,7 @@ def cached_shadows(
     public: Batch | None = None,
     keep: Collection[int] = (),
     rounds: int | None = None,
-    group: int = GROUP,
+    group: int | None = None,
     processes: int | None = None,
     device: torch.device | str = "cpu",
     progress: Progress = silent,
@@ -117,7 +117,8 @@ def cached_shadows(
     Args:
         config, plan, pools, coins, public, keep, rounds, device, should_stop: as there.
         cache: where groups are kept.
-        group: models in a group.
+        group: models in a group; if left out :data:`GROUP`, or half of few models, so that two
+            cores have work.
         processes: groups trained at once, each in a process with one thread; as many as there are
             cores if left out (one where they cannot share a device).
         progress: told of rounds of models, of all of them.
@@ -128,6 +129,7 @@ def cached_shadows(
     """
     check_trainable(config, plan, pools)
     audit = audit_digest(config, plan, pools, public=public, rounds=rounds, device=device)
+    group = group or min(GROUP, -(-len(coins) // 2))
     places = [slice(first, min(first + group, len(coins))) for first in range(0, len(coins), group)]
     numbers = [range(at.start, at.stop) for at in places]
     keys = [group_key(audit, coins[at], n, keep) for at, n in zip(places, numbers, strict=True)]
