@@ -1,8 +1,8 @@
 """The ``privfin`` command and what its exit codes mean.
 
-0 done, 1 failed, 2 bad input, 3 over the privacy budget, 4 the ledger is
-not whole, 6 a message was refused, 130 interrupted (the run can be resumed). No traceback reaches
-a user unless ``PRIVFIN_DEBUG=1`` asks for one.
+0 done, 1 failed, 2 bad input, 3 over the privacy budget, 4 a ledger, a claim or a sealed report does
+not hold, 5 a rule is broken or a person has to decide, 6 a message was refused, 130 interrupted (the
+run can be resumed). No traceback reaches a user unless ``PRIVFIN_DEBUG=1`` asks for one.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 over the privacy budget, 4 the ledger "
-    "is not whole, 6 a message was refused, 130 interrupted (continue with --resume).",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 over the privacy budget, 4 a "
+    "ledger, a claim or a sealed report does not hold, 5 a rule is broken or a person has to "
+    "decide, 6 a message was refused, 130 interrupted (continue with --resume).",
 )
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("plan", epilog=plan.EPILOG)(plan.plan)
