@@ -21,14 +21,14 @@ from privfin.files import write_json
 from privfin.privacy.accounting import SubsampledGaussianEvent
 from privfin.privacy.composition import Spend
 from privfin.privacy.ledger import DataSet, DatasetKey, Ledger
-from privfin.reporting.canonical import canonical_json, digest
-from privfin.reporting.checks import Check
 from privfin.reporting.evidence import Evidence, read_evidence
 from privfin.reporting.facts import declared, derived, measured, not_applicable, not_assessed
 from privfin.reporting.schema import SCHEMA_VERSION, Report
-from privfin.reporting.seal import seal, statement
-from privfin.reporting.signing import ReportKey
-from privfin.reporting.verify import verify_report
+from privfin.reporting.sealing.canonical import canonical_json, digest
+from privfin.reporting.sealing.checks import Check
+from privfin.reporting.sealing.seal import seal, statement
+from privfin.reporting.sealing.signing import ReportKey
+from privfin.reporting.sealing.verify import verify_report
 
 OPEN = not_assessed("a person has to answer this", "answers file")
 

@@ -17,11 +17,11 @@ from privfin.data.load import load_source
 from privfin.errors import UserInputError
 from privfin.privacy.ledger import DataSet, Ledger, dataset_keys
 from privfin.privacy.policy import write_template
-from privfin.reporting.answers import Answers
+from privfin.reporting.answers.answers import Answers
 from privfin.reporting.build import build_report
-from privfin.reporting.canonical import canonical_json
 from privfin.reporting.evidence import read_evidence
 from privfin.reporting.schema import Report, read_report, report_content, report_schema
+from privfin.reporting.sealing.canonical import canonical_json
 
 AUDIENCES = ("officer", "engineer", "public")
 
