@@ -8,7 +8,7 @@ from privfin.reporting.blocks_privacy import ObserverGuarantee
 from privfin.reporting.formats.card_results import FALSE_ALARMS, attacks_section, results_section
 from privfin.reporting.formats.front_matter import front_matter
 from privfin.reporting.formats.markdown import gap, inline, items, lines_of_code, table, words
-from privfin.reporting.formats.plain_text import short
+from privfin.reporting.numbers import at_most, delta_text, percent_at_most
 from privfin.reporting.schema import Report
 
 _TONES = {"plain": "", "good": " (checked)", "open": " (open)", "bad": " (look here first)"}
@@ -90,7 +90,7 @@ def _guarantee(report: Report) -> Iterator[str]:
     yield inline(
         "A person who is a patient of every site: "
         + (
-            f"epsilon {short(everywhere.get(), 4, 'up')} at the delta of the table, composed over "
+            f"epsilon {at_most(everywhere.get())} at the delta of the table, composed over "
             f"the sites ({everywhere.status})"
             if everywhere.is_known
             else gap(everywhere)
@@ -103,10 +103,10 @@ def _observer(one: ObserverGuarantee) -> tuple[str, ...]:
     return (
         one.observer,
         one.sees,
-        short(one.epsilon, 4, "up"),
-        short(one.delta),
-        f"{short(100 * one.best_accuracy, 3, 'up')} %",
-        f"{short(100 * found[0], 3, 'up')} %" if found else "not stated",
+        at_most(one.epsilon),
+        delta_text(one.delta),
+        percent_at_most(one.best_accuracy),
+        percent_at_most(found[0]) if found else "not stated",
     )
 
 

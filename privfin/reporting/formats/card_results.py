@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from privfin.reporting.blocks_results import AttackResult, CellResult, Interval
 from privfin.reporting.facts import Fact, Strict
 from privfin.reporting.formats.markdown import gap, inline, items, table, words
-from privfin.reporting.formats.plain_text import short
+from privfin.reporting.numbers import at_least, at_most, percent, significant
 from privfin.reporting.schema import Report
 
 #: Rate of false alarms at which a card states how many members are found.
 FALSE_ALARMS = 0.01
 
-#: Fields of rows whose name alone would not be plain, and bounds with the side to round them to.
+#: Fields of rows whose name alone would not be plain, and bounds with how they are rounded.
 _COLUMNS = {
     "epsilon_bound": "epsilon at least",
     "epsilon_ceiling": "ceiling: could have shown",
     "claim": "epsilon claimed",
     "is_contradiction": "contradiction",
 }
-_ROUNDING: dict[str, Literal["up", "down"]] = {
-    "epsilon_bound": "down",
-    "epsilon_ceiling": "up",
-    "claim": "up",
-}
+_ROUNDED = {"epsilon_bound": at_least, "epsilon_ceiling": at_least, "claim": at_most}
 
 
 def attacks_section(report: Report) -> Iterator[str]:
@@ -57,7 +53,7 @@ def attacks_section(report: Report) -> Iterator[str]:
         confidence = audit.confidence
         yield inline(
             "Confidence of intervals and bounds: "
-            + (f"{100 * confidence.get():g} %" if confidence.is_known else gap(confidence))
+            + (percent(confidence.get()) if confidence.is_known else gap(confidence))
         )
     others: dict[str, Fact[Any]] = {
         "Canaries": audit.canaries,
@@ -92,9 +88,9 @@ def _attack(one: AttackResult) -> tuple[str, ...]:
         f"{one.members} / {one.nonmembers}",
         _interval(one.auc),
         _percent(found[0].tpr) if found else "not stated",
-        _lower(one.epsilon_bound),
-        _upper(one.epsilon_ceiling),
-        short(one.claim, 4, "up"),
+        _bound(one.epsilon_bound),
+        _bound(one.epsilon_ceiling),
+        at_most(one.claim),
     )
 
 
@@ -115,16 +111,12 @@ def _value(name: str, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return short(value, 4, _ROUNDING.get(name, "nearest"))
+        return _ROUNDED.get(name, significant)(value)
     return str(value)
 
 
-def _lower(bound: float | None) -> str:
-    return "not stated" if bound is None else short(bound, 3, "down")
-
-
-def _upper(bound: float | None) -> str:
-    return "not stated" if bound is None else short(bound, 3, "up")
+def _bound(bound: float | None) -> str:
+    return "not stated" if bound is None else at_least(bound)
 
 
 def _interval(one: Interval) -> str:
@@ -139,8 +131,8 @@ def _percent(one: Interval) -> str:
     if one.value is None:
         return "not stated"
     if one.low is None or one.high is None:
-        return f"{100 * one.value:.1f} % (no interval)"
-    return f"{100 * one.value:.1f} % ({100 * one.low:.1f} to {100 * one.high:.1f} %)"
+        return f"{percent(one.value)} (no interval)"
+    return f"{percent(one.value)} ({percent(one.low).removesuffix(' %')} to {percent(one.high)})"
 
 
 def results_section(report: Report) -> Iterator[str]:
@@ -208,7 +200,7 @@ def _cell(cell: CellResult, are_bounds: bool) -> tuple[str, ...]:
         cell.cell,
         str(cell.records),
         str(cell.patients),
-        "bounds" if are_bounds else f"{100 * cell.confidence:g} % interval",
+        "bounds" if are_bounds else f"{percent(cell.confidence)} interval",
         _interval(cell.auroc),
         _interval(cell.auprc),
         "not stated" if cell.ece is None else f"{cell.ece:.3f}",

@@ -16,7 +16,8 @@ from privfin.reporting.blocks_privacy import Component
 from privfin.reporting.blocks_results import CellResult, Interval
 from privfin.reporting.facts import Fact
 from privfin.reporting.formats.markdown import gap
-from privfin.reporting.formats.plain_text import one_line, short
+from privfin.reporting.formats.plain_text import one_line
+from privfin.reporting.numbers import at_most, delta_text, percent, percent_at_most
 from privfin.reporting.schema import Report
 
 _MODEL = "model"
@@ -163,7 +164,7 @@ def _attacks(report: Report) -> Iterator[dict[str, Any]]:
         place = f"{one.attack}; observer: {one.observer}; patients: {one.stratum}"
         yield from _metric("attack: AUC", one.auc, place, confidence)
         for row in one.tpr:
-            name = f"attack: members found at {100 * row.target_fpr:g} % false alarms, as a share"
+            name = f"attack: members found at {percent(row.target_fpr)} false alarms, as a share"
             yield from _metric(name, row.tpr, place, confidence)
         for name, bound in (
             ("attack: epsilon is at least", one.epsilon_bound),
@@ -188,7 +189,7 @@ def _metric(
         if confidence is None:
             metric["type"] += f", bounds {figure.low!r} to {figure.high!r}"
         else:
-            metric["type"] += f", {100 * confidence:g} % interval"
+            metric["type"] += f", {percent(confidence)} interval"
             metric["confidenceInterval"] = {
                 "lowerBound": repr(figure.low),
                 "upperBound": repr(figure.high),
@@ -233,9 +234,9 @@ def _properties(report: Report) -> Iterator[dict[str, str]]:
         yield {
             "name": "privfin:guarantee:observer",
             "value": one_line(
-                f"{one.observer} ({one.sees}): epsilon {short(one.epsilon, 4, 'up')} at delta "
-                f"{short(one.delta)}; from 50:50 to at most "
-                f"{short(100 * one.best_accuracy, 3, 'up')} % right guesses"
+                f"{one.observer} ({one.sees}): epsilon {at_most(one.epsilon)} at delta "
+                f"{delta_text(one.delta)}; from 50:50 to at most "
+                f"{percent_at_most(one.best_accuracy)} right guesses"
             ),
         }
     for assumption in report.accounting.assumptions.value or ():

@@ -11,6 +11,7 @@ import yaml
 from privfin.reporting.blocks_results import AttackResult, CellResult, Interval
 from privfin.reporting.facts import Fact
 from privfin.reporting.formats.plain_text import one_line
+from privfin.reporting.numbers import percent
 from privfin.reporting.schema import Report
 
 #: Of a cell's figures: field, the hub's name of the metric, name for people.
@@ -71,7 +72,7 @@ def _results(report: Report) -> list[dict[str, Any]]:
 
 
 def _metrics(cell: CellResult, are_bounds: bool) -> list[dict[str, Any]]:
-    kind = "bounds" if are_bounds else f"{100 * cell.confidence:g} % interval"
+    kind = "bounds" if are_bounds else f"{percent(cell.confidence)} interval"
     found: list[dict[str, Any]] = []
     for field, metric, name in _METRICS:
         figure = getattr(cell, field)

@@ -18,7 +18,7 @@ from privfin.errors import UserInputError
 from privfin.reporting.blocks_privacy import SiteMechanism
 from privfin.reporting.facts import Fact
 from privfin.reporting.formats.markdown import gap, inline
-from privfin.reporting.formats.plain_text import short
+from privfin.reporting.numbers import at_most, delta_text, percent_at_most, significant
 from privfin.reporting.schema import Report
 
 #: Stands where the registry requires a text that the report does not know.
@@ -126,9 +126,9 @@ def _privacy_loss(report: Report) -> dict[str, Any]:
         ),
     )
     details += [
-        f"{one.observer} ({one.sees}): epsilon {short(one.epsilon, 4, 'up')} at delta "
-        f"{short(one.delta)}; from 50:50 to at most {short(100 * one.best_accuracy, 3, 'up')} % "
-        f"right guesses; Gaussian mu {short(one.mu, 4, 'up')}"
+        f"{one.observer} ({one.sees}): epsilon {at_most(one.epsilon)} at delta "
+        f"{delta_text(one.delta)}; from 50:50 to at most {percent_at_most(one.best_accuracy)} "
+        f"right guesses; Gaussian mu {at_most(one.mu)}"
         for one in guarantee.observers.value or ()
     ]
     return {
@@ -187,12 +187,12 @@ def _accounting(report: Report) -> dict[str, Any]:
         ("Ledger over all runs", ledger.meaning),
     )
     composition += [
-        f"Population {one.population}: epsilon {short(one.before, 4, 'up')} spent before, "
-        f"{short(one.this_run, 4, 'up')} by this run, "
+        f"Population {one.population}: epsilon {at_most(one.before)} spent before, "
+        f"{at_most(one.this_run)} by this run, "
         + (
             "no cap"
             if one.cap_epsilon is None or one.cap_delta is None
-            else f"cap {short(one.cap_epsilon, 4, 'down')} at delta {short(one.cap_delta)}"
+            else f"cap {significant(one.cap_epsilon, 6)} at delta {delta_text(one.cap_delta)}"
         )
         for one in ledger.budgets.value or ()
     ]
@@ -241,7 +241,7 @@ def _mechanism(one: SiteMechanism) -> str:
         ("clipping norm", one.clip_norm),
         ("sampling rate", one.sampling_rate),
     )
-    settings = [f"{name} {short(value, 5)}" for name, value in numbers if value is not None]
+    settings = [f"{name} {significant(value, 5)}" for name, value in numbers if value is not None]
     return ", ".join([f"{one.mechanism}: {one.sampler}", *settings, f"{one.steps} steps"])
 
 
@@ -271,7 +271,7 @@ def _named(*facts: tuple[str, Fact[Any]]) -> list[str]:
 
 
 def _value(value: object) -> str:
-    return short(value, 4, "up") if isinstance(value, float) else str(value)
+    return at_most(value) if isinstance(value, float) else str(value)
 
 
 def _lines(texts: Iterable[str]) -> str | None:

@@ -15,6 +15,7 @@ from privfin.reporting.blocks_results import (
     Interval,
     PrivacyCost,
 )
+from privfin.reporting.numbers import at_least, at_most, delta_text, significant
 from privfin.reporting.page.svg import (
     COLOURS,
     DASHES,
@@ -30,7 +31,7 @@ from privfin.reporting.page.svg import (
     shortened,
     text,
 )
-from privfin.reporting.page.wording import at_most, number, percent
+from privfin.reporting.page.wording import percent
 
 #: Smallest rate of false alarms that is drawn.
 SMALLEST_RATE = 1e-3
@@ -90,7 +91,7 @@ def trade_off_chart(
     told = (
         f"Both axes are logarithmic, from {percent(SMALLEST_RATE)} to 100 %. "
         + _told_curve(true)
-        + f" By epsilon {at_most(epsilon)} and delta {number(delta)} alone it would be "
+        + f" By epsilon {at_most(epsilon)} and delta {delta_text(delta)} alone it would be "
         f"{percent(most_by_epsilon_alone(0.01, epsilon, delta))} at 1 % false alarms. "
         f"{len(attacks)} attacks are drawn as points with their intervals, where the sample can "
         "tell so small a rate of false alarms from none."
@@ -282,9 +283,9 @@ def budget_title(budget: PopulationBudget) -> str:
 
 def _budget_words(budget: PopulationBudget) -> str:
     """The parts of a budget in words."""
-    cap = "no cap" if budget.cap_epsilon is None else f"cap {number(budget.cap_epsilon)}"
-    delta = "" if budget.cap_delta is None else f", epsilon at delta {number(budget.cap_delta)}"
-    left = "" if budget.cap_epsilon is None else f", left {number(max(budget.left, 0.0))}"
+    cap = "no cap" if budget.cap_epsilon is None else f"cap {significant(budget.cap_epsilon, 6)}"
+    delta = "" if budget.cap_delta is None else f", epsilon at delta {delta_text(budget.cap_delta)}"
+    left = "" if budget.cap_epsilon is None else f", left {at_least(max(budget.left, 0.0))}"
     return (
         f"spent before {at_most(budget.before)}, this run {at_most(budget.this_run)}, "
         f"held by open runs {at_most(budget.reserved)}{left}; {cap}{delta}"

@@ -7,11 +7,11 @@ from typing import Any
 
 from privfin.reporting.blocks_results import AttackResult, Interval
 from privfin.reporting.facts import Fact, Strict
+from privfin.reporting.numbers import delta_text
 from privfin.reporting.page import charts, tables
 from privfin.reporting.page.labels import FIELDS
 from privfin.reporting.page.svg import Chart
 from privfin.reporting.page.tables import Table
-from privfin.reporting.page.wording import number
 from privfin.reporting.schema import Report
 
 Exhibit = tuple[Chart | Table, ...]
@@ -49,7 +49,7 @@ def _caption(report: Report, path: str) -> str:
 
 def _delta(report: Report) -> str:
     delta = report.guarantee.delta
-    return number(delta.get()) if delta.is_known else "unknown"
+    return delta_text(delta.get()) if delta.is_known else "unknown"
 
 
 def _trade_off(report: Report) -> Iterator[Chart | Table]:

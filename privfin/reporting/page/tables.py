@@ -15,15 +15,12 @@ from privfin.reporting.blocks_results import (
     LabelResult,
 )
 from privfin.reporting.facts import Strict
+from privfin.reporting.numbers import at_least, at_most, counted, delta_text
 from privfin.reporting.page.charts import most_by_epsilon_alone
 from privfin.reporting.page.labels import COLUMNS
 from privfin.reporting.page.wording import (
     NOT_STATED,
-    at_least,
-    at_most,
-    count,
     interval,
-    number,
     percent,
     plain,
 )
@@ -93,7 +90,7 @@ def observers(rows: Sequence[ObserverGuarantee]) -> list[Table]:
         ("observer", "what it sees", "epsilon", "delta", "mu", "right at most, from 50:50",
          "by epsilon and delta alone"),
         tuple(
-            (row.observer, row.sees, at_most(row.epsilon), number(row.delta), at_most(row.mu),
+            (row.observer, row.sees, at_most(row.epsilon), delta_text(row.delta), at_most(row.mu),
              percent(row.best_accuracy), percent(row.certainty_of_epsilon_alone))
             for row in rows
         ),
@@ -161,7 +158,7 @@ def attacks(observer: str, rows: Sequence[AttackResult], delta: str) -> list[Tab
          *(f"found at {percent(rate)} false alarms" for rate in rates),
          "epsilon at least", "could have shown"),
         tuple(
-            (row.attack, f"{row.stratum} ({count(row.members)}, {count(row.nonmembers)})",
+            (row.attack, f"{row.stratum} ({counted(row.members)}, {counted(row.nonmembers)})",
              interval(row.auc), *(_found(row, rate) for rate in rates), *_bounds(row))
             for row in rows
         ),
@@ -213,7 +210,7 @@ def cells(rows: Sequence[CellResult], which: str) -> Table:
         f"{which}, macro over labels; {', '.join(levels)}",
         ("available", "records", "patients", *_SCORES, "withheld"),
         tuple(
-            (row.cell, count(row.records), count(row.patients), *_scores(row),
+            (row.cell, counted(row.records), counted(row.patients), *_scores(row),
              _withheld(row.withheld))
             for row in rows
         ),
@@ -231,7 +228,7 @@ def labels(row: CellResult) -> Table:
         f"Labels where {row.cell} is available",
         ("label", "with", "without", *_SCORES, "left out or withheld"),
         tuple(
-            (one.label, count(one.positives), count(one.negatives), *_scores(one),
+            (one.label, counted(one.positives), counted(one.negatives), *_scores(one),
              "; ".join(filter(None, (one.left_out, one.withheld))) or "no")
             for one in row.labels
         ),
@@ -245,7 +242,7 @@ def groups(by: str, rows: Sequence[GroupResult]) -> list[Table]:
         f"Subgroups by {by}, macro over labels",
         ("subgroup", "available", "records", "patients", *_SCORES, "withheld"),
         tuple(
-            (group.group, row.cell, count(row.records), count(row.patients), *_scores(row),
+            (group.group, row.cell, counted(row.records), counted(row.patients), *_scores(row),
              _withheld(row.withheld))
             for group in rows
             for row in group.cells
@@ -266,7 +263,7 @@ def promises(runs: Sequence[ComparedRun]) -> Table:
         "Runs and what they promise, for one protected unit",
         ("run", "identifier", "claim", "epsilon", "delta", "encryption", "attacks"),
         tuple(
-            (run.name, run.run_id, run.claim, at_most(run.epsilon), number(run.delta),
+            (run.name, run.run_id, run.claim, at_most(run.epsilon), delta_text(run.delta),
              run.encryption, run.audit_verdict or "not attacked")
             for run in runs
         ),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
+from privfin.reporting import numbers
 from privfin.reporting.blocks_results import Interval
 from privfin.reporting.facts import Fact
+from privfin.reporting.numbers import at_least, at_most, delta_text, exact_size, significant
 from privfin.reporting.schema import Report
 
 NOT_STATED = "not stated"
@@ -17,46 +18,9 @@ NOT_STATED = "not stated"
 KEEP = "\u00a0"
 
 
-def number(value: float, digits: int = 4) -> str:
-    """Significant digits: ``0.6854``, ``1e-5``, ``infinite``."""
-    if math.isinf(value):
-        return "infinite"
-    mantissa, mark, exponent = f"{value:.{digits}g}".partition("e")
-    return f"{mantissa}e{int(exponent)}" if mark else mantissa
-
-
-def at_most(value: float) -> str:
-    """An upper bound with four significant digits, rounded up so that it still holds."""
-    return _rounded(value, ROUND_CEILING)
-
-
-def at_least(value: float) -> str:
-    """A lower bound with four significant digits, rounded down so that it still holds."""
-    return _rounded(value, ROUND_FLOOR)
-
-
-def _rounded(value: float, rounding: str) -> str:
-    if math.isinf(value) or value == 0.0:
-        return number(value)
-    exact = Decimal(repr(value))
-    unit = Decimal((0, (1,), exact.adjusted() - 3))
-    return number(float(exact.quantize(unit, rounding=rounding)))
-
-
-def percent(value: float) -> str:
-    """A share as percent: ``2.1 %``; never 100 % for less than all (``99.97 %``)."""
-    missing = 1.0 - value
-    if 0.0 < missing < 0.005:
-        # As many digits as the first that is not a nine needs.
-        digits = -math.floor(math.log10(100 * missing))
-        shown = f"{100 - round(100 * missing * 10**digits) / 10**digits:.{max(digits, 1)}f}"
-        return f"{shown}{KEEP}%"
-    return f"{number(100 * value, 3)}{KEEP}%"
-
-
-def count(value: int | str) -> str:
-    """A count with thousands apart; one that was made coarser as it is."""
-    return value if isinstance(value, str) else f"{value:,}"
+def percent(share: float) -> str:
+    """A share as percent that stays on one line: ``2.1 %``; 100 % for all only."""
+    return numbers.percent(share).replace(" ", KEEP)
 
 
 def moment(value: str) -> str:
@@ -66,14 +30,6 @@ def moment(value: str) -> str:
     except ValueError:
         return value
     return found.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if found.tzinfo else value
-
-
-def megabytes(value: int) -> str:
-    """Bytes, and rounded to a unit that is easy to read."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if value >= size:
-            return f"{value:,} bytes ({value / size:.1f} {unit})"
-    return f"{value:,} bytes"
 
 
 def interval(found: Interval, *, share: bool = False) -> str:
@@ -94,7 +50,7 @@ def epsilon_phrase(
     if math.isinf(epsilon):
         return "infinite: nothing is promised"
     delta, unit = report.guarantee.delta, report.guarantee.unit
-    at = f"at delta {number(delta.get())}" if delta.is_known else "at an unknown delta"
+    at = f"at delta {delta_text(delta.get())}" if delta.is_known else "at an unknown delta"
     of = f"for one {unit.get()}" if unit.is_known else "for an unknown unit"
     return f"{rounded(epsilon)}, {at}, {of}"
 
@@ -112,8 +68,10 @@ def plain(name: str, value: object) -> str | tuple[str, ...]:
             return at_least(value)
         case float() if name in _UPPER_BOUNDS:
             return at_most(value)
+        case float() if name.endswith("delta"):
+            return delta_text(value)
         case float():
-            return number(value)
+            return significant(value)
         case Interval():
             return interval(value)
         case tuple():
@@ -134,7 +92,7 @@ _IF_NONE = {
 }
 _IDENTIFIERS = {"seq", "public_seed", "round", "attempt"}
 _LOWER_BOUNDS = {"epsilon_bound", "epsilon_ceiling", "largest_ceiling", "left"}
-_UPPER_BOUNDS = {"epsilon", "before", "this_run", "reserved", "claim", "mu", "best_accuracy"}
+_UPPER_BOUNDS = {"epsilon", "before", "this_run", "reserved", "claim", "mu"}
 
 _EPSILONS = {
     "guarantee.epsilon",
@@ -178,9 +136,10 @@ def fact_words(report: Report, path: str, fact: Fact[Any]) -> str | tuple[str, .
         case "audit.confidence":
             return percent(value)
         case "exchange.bytes_up" | "exchange.bytes_down":
-            return megabytes(value)
+            return exact_size(value)
         case "exchange.log2_failure":
-            return f"{number(value)}: less often than once in 2 to the power of {number(-value)}"
+            once = f"once in 2 to the power of {significant(-value)}"
+            return f"{significant(value)}: less often than {once}"
     name = path.partition(".")[2]
     return plain(name, value)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Decimal
 
 from privfin.reporting.blocks_people import Count
-from privfin.reporting.words import exactly
+from privfin.reporting.numbers import DOWN, NEAREST, UP, exactly, to_digits, to_places
 
 #: Counts of people from 1 to this are not shown.
 LARGEST_SMALL = 10
@@ -63,17 +63,17 @@ def size_of(count: Count) -> int:
 
 def digits_up(value: float, digits: int = 2) -> float:
     """Rounded up to so many significant digits; infinity stays."""
-    return _digits(value, digits, ROUND_CEILING)
+    return _digits(value, digits, UP)
 
 
 def digits_down(value: float, digits: int = 2) -> float:
     """Rounded down to so many significant digits, towards minus infinity."""
-    return _digits(value, digits, ROUND_FLOOR)
+    return _digits(value, digits, DOWN)
 
 
 def digits_nearest(value: float, digits: int = 2) -> float:
     """Rounded to so many significant digits."""
-    return _digits(value, digits, ROUND_HALF_EVEN)
+    return _digits(value, digits, NEAREST)
 
 
 def chance_up(value: float, digits: int = 1) -> float:
@@ -103,17 +103,17 @@ def places_for(patients: int) -> int:
 
 def nearest(value: float, places: int) -> float:
     """Rounded to a grid."""
-    return float(_grid(value, places, ROUND_HALF_EVEN))
+    return float(to_places(value, places, NEAREST))
 
 
 def below(value: float, places: int) -> float:
     """The grid point at or below a value."""
-    return float(_grid(value, places, ROUND_FLOOR))
+    return float(to_places(value, places, DOWN))
 
 
 def above(value: float, places: int) -> float:
     """The grid point at or above a value."""
-    return float(_grid(value, places, ROUND_CEILING))
+    return float(to_places(value, places, UP))
 
 
 def without_counts(text: str) -> str:
@@ -145,12 +145,4 @@ def _coarse(found: re.Match[str], exact: Collection[int] | None) -> str:
 
 
 def _digits(value: float, digits: int, rounding: str) -> float:
-    if math.isinf(value) or value == 0.0:
-        return value
-    exact = exactly(value)
-    step = Decimal(1).scaleb(exact.adjusted() - digits + 1)
-    return float(exact.quantize(step, rounding))
-
-
-def _grid(value: float, places: int, rounding: str) -> Decimal:
-    return exactly(value).quantize(Decimal(1).scaleb(-places), rounding)
+    return value if math.isinf(value) else float(to_digits(value, digits, rounding))

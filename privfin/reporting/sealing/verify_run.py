@@ -9,6 +9,7 @@ from typing import Any
 from privfin.errors import PrivfinError, UserInputError
 from privfin.privacy.accounting import SubsampledGaussianEvent
 from privfin.privacy.composition import Spend, total_epsilon
+from privfin.reporting.numbers import delta_text
 from privfin.reporting.schema import Report
 from privfin.reporting.sealing.checks import Check, read_object, sha256_of
 from privfin.reporting.sealing.seal import Statement
@@ -81,7 +82,7 @@ def _epsilon(report: Report | None, run: Path, is_whole: bool) -> Check:
         return Check("epsilon", False, "report and privacy.json do not claim the same")
     if report.guarantee.delta.value != delta:
         return Check("epsilon", False, "report and privacy.json do not state the same delta")
-    where = f"at delta {delta:.6g} for one patient"
+    where = f"at delta {delta_text(delta)} for one patient"
     if not math.isclose(stated, again, rel_tol=_TOLERANCE):
         words = f"the report states {stated:.7g}, calculated again it is {again:.7g}, {where}"
         return Check("epsilon", False, words)

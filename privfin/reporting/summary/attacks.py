@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from privfin.reporting.blocks_results import AttackResult, Audit, CanaryTest, TprAtFpr
+from privfin.reporting.numbers import at_least, at_most, delta_text, number_of, percent
 from privfin.reporting.schema import Report
 from privfin.reporting.summary.answer import Answer, Tone, answer, gap
 from privfin.reporting.summary.privacy import FALSE_ALARMS, found_at_most
-from privfin.reporting.words import at_least, at_most, listed, number_of, percent
 
-_NAMED_ATTACKS = 4
 # As the audit calls who would see updates without encryption, and who sees every noisy step.
 _IF_NOT_ENCRYPTED = "coordinator, no encryption"
 _WHITE_BOX = "training"
@@ -52,27 +51,18 @@ def attacked(report: Report) -> Answer:
 
 
 def _verdict(audit: Audit) -> tuple[str, Tone]:
-    rows = audit.attacks.get()
-    names = list(dict.fromkeys(one.attack for one in rows))
-    shown = names[:_NAMED_ATTACKS]
-    if len(names) > len(shown):
-        shown = [*shown[:-1], f"{len(names) - len(shown) + 1} more"]
-    suite = f" of the {audit.suite.get()} suite" if audit.suite.is_known else ""
-    models = (
-        f", with {number_of(audit.shadow_models.get(), 'shadow model')}"
-        if audit.shadow_models.is_known
-        else ""
-    )
-    by = f"by {number_of(len(names), 'attack')}{suite} ({listed(shown)}{models})"
+    by = f"by {number_of(len({one.attack for one in audit.attacks.get()}), 'attack')}"
     if audit.canaries.is_known and audit.canaries.get():
         by += f" and {number_of(len(audit.canaries.get()), 'test')} with invented patients"
+    if audit.suite.is_known:
+        by += f" ({audit.suite.get()} suite)"
     if not audit.verdict.is_known:
         return f"Yes, {by}, but the verdict is {gap(audit.verdict)}.", "open"
     if audit.verdict.get() == "contradiction":
         return f"Yes, {by}, and the promise is CONTRADICTED: {_lines(audit, True)}.", "bad"
     if audit.verdict.get() == "risk":
         return f"Yes, {by}, and a RISK RULE WAS PASSED: {_lines(audit, False)}.", "bad"
-    return f"Yes, {by}; none showed more than is promised, which is no proof.", "plain"
+    return f"Yes, {by}; none contradicts the promise, which is no proof.", "plain"
 
 
 def _lines(audit: Audit, contradictions: bool) -> str:
@@ -96,8 +86,8 @@ def best_attack(report: Report) -> str:
     if point is None or point.tpr.value is None:
         return f"How many members {best.attack} found is withheld or not defined."
     return (
-        f"The best on all patients, {best.attack} as seen by the {best.observer}, found "
-        f"{percent(point.tpr.value)} of the members{_interval(audit, point)} at 1 % false alarms; "
+        f"The best, {best.attack} as seen by the {best.observer}, found "
+        f"{percent(point.tpr.value)} of members{_interval(audit, point)} at 1 % false alarms; "
         f"guessing finds 1 %{_promised(report, best)}."
     )
 
@@ -106,7 +96,7 @@ def _interval(audit: Audit, point: TprAtFpr) -> str:
     low, high = point.tpr.low, point.tpr.high
     if low is None or high is None or not audit.confidence.is_known:
         return ""
-    level = percent(audit.confidence.get(), 0)
+    level = percent(audit.confidence.get())
     return f" ({level} interval {percent(low)} to {percent(high)})"
 
 
@@ -127,13 +117,13 @@ def ceiling(report: Report) -> str:
     if not audit.largest_ceiling.is_known:
         return f"What the test could have found at most is {gap(audit.largest_ceiling)}."
     largest = audit.largest_ceiling.get()
-    unit = "for one patient"
+    unit = "one patient"
     if guarantee.delta.is_known:
-        unit = f"at delta {guarantee.delta.get():g}, {unit}"
+        unit = f"delta {delta_text(guarantee.delta.get())}, {unit}"
     shown = max(_bounds(report, white_box=False), default=0.0)
     text = (
-        f"It showed an epsilon of at least {at_least(shown)} and could have found at most "
-        f"{at_most(largest)} ({unit}{_white_box(report)})"
+        f"Tests could show epsilon {at_least(largest)} at most (shown: at least "
+        f"{at_least(shown)}{_white_box(report)}; {unit})"
     )
     if not guarantee.epsilon.is_known or not guarantee.is_private.is_known:
         return f"{text}."
@@ -141,11 +131,8 @@ def ceiling(report: Report) -> str:
         return f"{text}; there is no promise to hold it against."
     claim = guarantee.epsilon.get()
     if largest < claim:
-        return (
-            f"{text}, which is below the promised {at_most(claim)}: however wrong that promise "
-            "were, this test could not show it."
-        )
-    return f"{text}, which reaches above the promised {at_most(claim)}."
+        return f"{text}: too little to refute the promised {at_most(claim)}."
+    return f"{text}, which reaches the promised {at_most(claim)}."
 
 
 def _bounds(report: Report, white_box: bool) -> list[float]:
@@ -171,4 +158,4 @@ def _white_box(report: Report) -> str:
     shown = _bounds(report, white_box=True)
     if not shown:
         return ""
-    return f"; invented patients with every noisy step in view: at least {at_least(max(shown))}"
+    return f"; to whoever sees every noisy step: at least {at_least(max(shown))}"

@@ -30,9 +30,8 @@ Both are averages over all that could be released: a single outcome may tell mor
 from __future__ import annotations
 
 import math
-from decimal import ROUND_FLOOR, Decimal
 
-from privfin.reporting.words import exactly
+from privfin.reporting.numbers import DOWN, exactly, to_places
 
 #: From this epsilon on the pair (epsilon, delta) alone promises little: 99.3:0.7 at best.
 LITTLE_FROM = 5.0
@@ -92,7 +91,7 @@ def odds_text(error: float) -> str:
         return "from 50:50 to all but certain"
     wrong = 100 * exactly(error)
     places = 0 if wrong >= 10 else 1 if wrong >= 1 else -wrong.adjusted()
-    wrong = wrong.quantize(Decimal(1).scaleb(-places), ROUND_FLOOR)
+    wrong = to_places(wrong, places, DOWN)
     if wrong == 50:
         return "from 50:50 to no more than 50:50"
     return f"from 50:50 to at most {100 - wrong:f}:{wrong:f}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 
+from privfin.reporting.numbers import number_of
 from privfin.reporting.schema import Report
 from privfin.reporting.summary.answer import Answer, answer, gap
-from privfin.reporting.words import number_of
 
 # The weightier an assumption, the earlier: what breaks the guarantee if it does not hold.
 _ASSUMPTIONS = (
@@ -149,8 +149,8 @@ def verify(report: Report) -> Answer:
         "plain",
         f"The command 'privfin report verify report-{audience}.json --run {run}' compares "
         f"{hashes}.",
-        "Without a signature that finds accidents, not forgery: one made with 1 key "
-        "(privfin report RUN --sign KEY) also shows whose key made it.",
+        "Without a signature that finds accidents, not forgery.",
+        "A report made with --sign KEY also shows whose key signed it.",
         fields=("/reproducibility/files", "/report/run_id"),
         needs=(files,),
     )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from privfin.reporting.blocks_privacy import Guarantee, ObserverGuarantee
 from privfin.reporting.blocks_results import Audit
-from privfin.reporting.schema import Report
-from privfin.reporting.summary.answer import Answer, Tone, answer, gap
-from privfin.reporting.summary.odds import LITTLE_FROM, odds_of_curve, odds_of_pair
-from privfin.reporting.words import (
+from privfin.reporting.numbers import (
     at_most,
+    delta_text,
     number_of,
     percent_at_most,
 )
+from privfin.reporting.schema import Report
+from privfin.reporting.summary.answer import Answer, Tone, answer, gap
+from privfin.reporting.summary.odds import LITTLE_FROM, odds_of_curve, odds_of_pair
 
 _BETS = "Bets on whether one patient's records were used go"
 #: Rate of false alarms at which page one says how many members are found.
@@ -77,7 +78,7 @@ def _two_sites(guarantee: Guarantee) -> tuple[str, Tone]:
         return f"{words}.", "open"
     return (
         f"{words}; for a patient of every site epsilon is {at_most(everywhere.get())} at delta "
-        f"{guarantee.delta.get():g}.",
+        f"{delta_text(guarantee.delta.get())}.",
         "open",
     )
 
@@ -98,7 +99,7 @@ def odds(report: Report) -> Answer:
         return answer("open", f"What is promised is {gap(missing)}.", fields=fields)
     epsilon, delta = guarantee.epsilon.get(), guarantee.delta.get()
     pair = odds_of_pair(epsilon, delta)
-    named = f"epsilon {at_most(epsilon)} at delta {delta:g}, for one patient"
+    named = f"epsilon {at_most(epsilon)} at delta {delta_text(delta)}, for one patient"
     curve = by_curve(guarantee)
     tone: Tone = "plain" if curve else "open"
     if epsilon >= LITTLE_FROM:

@@ -6,16 +6,18 @@ whether that is acceptable, a person decides: those three stay open here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from privfin.reporting.answers.answers import Answers
 from privfin.reporting.blocks_people import Risk, Risks
-from privfin.reporting.blocks_results import Interval
+from privfin.reporting.blocks_results import Interval, Inversion
 from privfin.reporting.facts import derived
+from privfin.reporting.numbers import at_most, delta_text, number_of, significant
 from privfin.reporting.schema import Report
 from privfin.reporting.summary.answer import gap
 from privfin.reporting.summary.attacks import best_attack, ceiling, was_attacked
 from privfin.reporting.summary.privacy import by_curve
 from privfin.reporting.summary.run import left_sites
-from privfin.reporting.words import at_most, number_of
 
 # What a site sends, before encryption; other views are kept from everybody.
 _AS_SENT = "as sent"
@@ -144,13 +146,9 @@ def _reconstruction(report: Report) -> Risk:
     rows = report.audit.inversion
     if rows.is_known and rows.get():
         sent = [one for one in rows.get() if _AS_SENT in one.view] or list(rows.get())
-        parts = [
-            f"{one.view}: {one.measure} {one.value:.2g}, guessed without any update {one.prior:.2g}"
-            for one in sent
-        ]
         others = len(rows.get()) - len(sent)
         more = f"; {number_of(others, 'row')} on what nobody is sent" if others else ""
-        tested = f"Likeness of what was rebuilt from updates: {'; '.join(parts)}{more}."
+        tested = f"Likeness of what was rebuilt from updates: {_best_and_worst(sent)}{more}."
     else:
         why = gap(rows) if not rows.is_known else "0 views were tried"
         tested = f"Rebuilding records from updates was not tested ({why})."
@@ -165,6 +163,19 @@ def _reconstruction(report: Report) -> Risk:
         residual="A site's own updates are known to it, and whoever holds the model can query it "
         "without limit.",
     )
+
+
+def _best_and_worst(rows: Sequence[Inversion]) -> str:
+    """The rows with most and least gain over guessing; in every measure, more is more alike."""
+    ordered = sorted(rows, key=lambda one: (one.value - one.prior) / (abs(one.prior) or 1.0))
+    best, worst = (
+        f"{one.view}, {one.measure} {significant(one.value, 2)} "
+        f"(guessed without any update {significant(one.prior, 2)})"
+        for one in (ordered[-1], ordered[0])
+    )
+    if len(rows) == 1:
+        return best
+    return f"best of {number_of(len(rows), 'row')}: {best}; worst: {worst}"
 
 
 def _scheme(report: Report) -> str:
@@ -182,7 +193,7 @@ def _linkage(report: Report) -> Risk:
     if _is_private(report) and everywhere.is_known and guarantee.delta.is_known:
         evidence += (
             f" For a patient of every site epsilon is {at_most(everywhere.get())} at delta "
-            f"{guarantee.delta.get():g}."
+            f"{delta_text(guarantee.delta.get())}."
         )
     if report.ledger.budgets.is_known:
         runs = sum(row.runs for row in report.ledger.budgets.get())

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from privfin.reporting.blocks_privacy import PopulationBudget
+from privfin.reporting.numbers import (
+    at_least,
+    at_most,
+    data_size,
+    delta_text,
+    listed,
+    number_of,
+    significant,
+)
 from privfin.reporting.schema import Report
 from privfin.reporting.summary.answer import Answer, Tone, answer, gap
-from privfin.reporting.words import at_least, at_most, data_size, listed, number_of
 
 _READERS: dict[str, tuple[Tone, str]] = {
     "bfv": (
@@ -78,7 +86,7 @@ def budget(report: Report) -> Answer:
     if ledger.status.get() == "simulated":
         return answer(
             "plain",
-            "The patients are simulated, so 0 budgets of real patients were charged.",
+            "The patients are simulated: 0 was charged to budgets of real patients.",
             fields=fields,
         )
     if ledger.status.get() == "none":
@@ -112,8 +120,8 @@ def _population(one: PopulationBudget) -> str:
     if one.cap_epsilon is None or one.cap_delta is None:
         return f"{one.population}: {spent}, and it has no cap ({runs})"
     return (
-        f"{one.population}: {spent}, of a cap of {one.cap_epsilon:g} at delta "
-        f"{one.cap_delta:g}, which leaves {at_least(one.left)} ({runs})"
+        f"{one.population}: {spent}, of a cap of {significant(one.cap_epsilon, 6)} at delta "
+        f"{delta_text(one.cap_delta)}, which leaves {at_least(one.left)} ({runs})"
     )
 
 

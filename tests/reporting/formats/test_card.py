@@ -64,7 +64,7 @@ def test_every_observer_has_its_guarantee(sample_report: Callable[..., Report]) 
     assert [row["observer"] for row in rows] == [
         one.observer for one in report.guarantee.observers.get()
     ]
-    assert rows[0]["epsilon"] == "8"  # 7.9999, rounded up
+    assert rows[0]["epsilon"] == "8.00"  # 7.9999, rounded up
     assert rows[0]["delta"] == "1e-05"
     assert rows[0]["right guesses from 50:50, at most"] == "79 %"
     assert rows[0]["members found at 1 % false alarms, at most"] == "24.2 %"
@@ -80,7 +80,7 @@ def test_no_promise_is_shown_as_none(sample_report: Callable[..., Report]) -> No
         guarantee__observers=derived((observer,), "x"),
     )  # fmt: skip
     row = _table(report, "observer")[0]
-    assert row["epsilon"] == "unlimited"
+    assert row["epsilon"] == "infinite"
     assert row["right guesses from 50:50, at most"] == "100 %"
     assert row["members found at 1 % false alarms, at most"] == "not stated"
     assert "Claim: NOT PRIVATE: no noise was asked for" in _rendered(report)

@@ -36,13 +36,13 @@ def test_every_attack_is_shown_with_its_ceiling(sample_report: Callable[..., Rep
     report = sample_report()
     rows = _table(report, "attack")
     assert len(rows) == len(report.audit.attacks.get())
-    assert rows[1]["members found at 1 % false alarms"] == "2.1 % (1.1 to 4.2 %)"
-    assert rows[1]["epsilon at least"] == "0.2"
-    assert rows[1]["ceiling: could have shown"] == "3.5"
+    assert rows[1]["members found at 1 % false alarms"] == "2.1 % (1.05 to 4.2 %)"
+    assert rows[1]["epsilon at least"] == "0.20"
+    assert rows[1]["ceiling: could have shown"] == "3.50"
     assert rows[2]["ceiling: could have shown"] == "not stated"
 
 
-def test_bounds_are_rounded_to_the_side_on_which_they_stay_true(
+def test_bounds_and_ceilings_are_rounded_down(
     sample_report: Callable[..., Report],
 ) -> None:
     attack = sample_report().audit.attacks.get()[0]
@@ -51,7 +51,7 @@ def test_bounds_are_rounded_to_the_side_on_which_they_stay_true(
         audit__attacks=measured((changed,), "x"), audit__best_attack=derived(0, "x")
     )
     row = _table(report, "attack")[0]
-    assert (row["epsilon at least"], row["ceiling: could have shown"]) == ("0.129", "3.47")
+    assert (row["epsilon at least"], row["ceiling: could have shown"]) == ("0.12", "3.46")
 
 
 def test_results_stand_with_their_intervals(sample_report: Callable[..., Report]) -> None:
@@ -99,8 +99,8 @@ def test_canaries_are_shown_with_their_ceiling(sample_report: Callable[..., Repo
     )
     (row,) = _table(report, "kind")
     assert row["canaries"] == "200"
-    assert (row["epsilon at least"], row["ceiling: could have shown"]) == ("1.234", "4.562")
-    assert (row["epsilon claimed"], row["contradiction"]) == ("8", "no")
+    assert (row["epsilon at least"], row["ceiling: could have shown"]) == ("1.23", "4.56")
+    assert (row["epsilon claimed"], row["contradiction"]) == ("8.00", "no")
 
 
 def test_every_attack_that_was_made_is_a_table_and_every_other_a_gap(
@@ -119,7 +119,7 @@ def test_every_attack_that_was_made_is_a_table_and_every_other_a_gap(
                  "inversion": "Gradient inversion"}  # fmt: skip
         text = _rendered(report)
         assert f"<p>{names[field]}:</p>\n<table>" in text
-        assert text.count("0.123") >= sum(
+        assert text.count("0.77") >= sum(
             "number" in str(of) or "Interval" in str(of) for of in schema["properties"].values()
         )
         assert f"{names[field]}: not assessed" in _rendered(sample_report())
@@ -129,11 +129,11 @@ def _example(kind: Any) -> Any:
     """A value of the type of a field."""
     text = str(kind)
     if "Interval" in text:
-        return {"value": 0.123, "low": 0.1, "high": 0.2}
+        return {"value": 0.77, "low": 0.6, "high": 0.9}
     if "bool" in text:
         return False
     if "float" in text or "Extended" in text:
-        return 0.123
+        return 0.77
     return 17 if "int" in text else "words"
 
 

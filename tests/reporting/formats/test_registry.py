@@ -58,7 +58,7 @@ def test_the_guarantee_is_that_of_the_report(sample_report: Callable[..., Report
     assert loss["privacy_unit"] == "patient"
     for observer in report.guarantee.observers.get():
         assert (
-            f"- {observer.observer} ({observer.sees}): epsilon 8 at delta 1e-05"
+            f"- {observer.observer} ({observer.sees}): epsilon 8.00 at delta 1e-05"
             in (loss["privacy_parameters_details"])
         )
     assert "noise multiplier 3.1457" in deployment["implementation"]["mechanisms"]

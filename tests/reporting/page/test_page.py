@@ -316,7 +316,7 @@ def test_an_epsilon_is_never_alone(sample_report: Callable[..., Report]) -> None
     for ident in ("guarantee-epsilon", "guarantee-epsilon_at_every_site", "audit-largest_ceiling",
                   "mechanism-target_epsilon", "accounting-recomputed_epsilon",
                   "accounting-second_accountant"):  # fmt: skip
-        assert "at delta 1e-5, for one patient" in tree.by_id(ident).words, ident
+        assert "at delta 1e-05, for one patient" in tree.by_id(ident).words, ident
     for table in (one for one in tree.all if one.tag == "table"):
         head = [cell.words for cell in table.children[1].children[0].children]
         if any("epsilon" in name for name in head):

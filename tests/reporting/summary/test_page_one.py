@@ -178,7 +178,7 @@ def test_a_changed_run_changes_the_right_answers_only(sample_report: Sample, cas
         ("risk rule", "attacked", "bad", ["RISK RULE WAS PASSED", "tpr@0.1%>0.01"]),
         ("over budget", "budget", "bad", ["OVER BUDGET", "lungs", "6.00 before", "-2.00"]),
         ("no ledger", "budget", "bad", ["NO LEDGER"]),
-        ("simulated", "budget", "plain", ["simulated", "0 budgets"]),
+        ("simulated", "budget", "plain", ["simulated", "0 was charged"]),
         ("without privacy", "protected", "bad", ["Nobody", "1,125 patients", "NOT PRIVATE"]),
         ("without privacy", "odds", "bad", ["NOT PRIVATE", "from 50:50 to 100:0"]),
         ("without privacy", "attacked", "plain", ["nothing is promised", "no promise to hold"]),
@@ -300,21 +300,30 @@ def test_the_best_attack_is_held_against_the_promise_to_its_observer(
     )
     text = _by_key(report)["attacked"].text
     assert "trajectory slope as seen by the site" in text
-    assert "the promise allows up to 30.0 %" in text
+    assert "the promise allows up to 30 %" in text
 
 
 def test_a_ceiling_below_the_promise_is_named_as_what_was_not_tested(
     sample_report: Sample,
 ) -> None:
     low = _by_key(sample_report())["attacked"]
-    assert "could have found at most 3.50" in low.text
-    assert "however wrong that promise were, this test could not show it" in low.text
+    assert "could show epsilon 3.50 at most" in low.text
+    assert "too little to refute the promised 8.00" in low.text
     high = sample_report(audit__largest_ceiling=derived(8.5, "audit.json"))
-    assert "reaches above the promised 8.00" in _by_key(high)["attacked"].text
+    assert "reaches the promised 8.00" in _by_key(high)["attacked"].text
     none = not_assessed("membership was no coin", "audit.json")
     unknown = _by_key(sample_report(audit__largest_ceiling=none))["attacked"]
     assert unknown.tone == "open"
     assert "membership was no coin" in unknown.text
+
+
+def test_what_attacks_found_is_short_and_whole(sample_report: Sample) -> None:
+    text = _by_key(sample_report())["attacked"].text
+    assert len(text.split()) <= 75
+    for part in ("3 attacks (quick suite)", "none contradicts", "lira as seen by the outsider",
+                 "2.1 % of members (95 % interval 1.05 % to 4.2 %)", "guessing finds 1 %",
+                 "the promise allows up to 24.2 %", "3.50 at most", "at least 0.20"):  # fmt: skip
+        assert part in text
 
 
 def test_every_population_is_named_and_the_one_over_budget_first(sample_report: Sample) -> None:
@@ -400,7 +409,7 @@ def test_verify_gives_a_command_for_this_audience_and_says_what_a_signature_adds
     assert "privfin report verify report-public.json --run 'my run'" in text
     assert "6 files" in text
     assert "accidents, not forgery" in text
-    assert "--sign KEY" in text
+    assert "made with --sign KEY also shows whose key signed it" in text
 
 
 @pytest.mark.parametrize(
@@ -479,7 +488,7 @@ def test_tests_that_see_every_step_are_not_mixed_with_those_of_observers(
     }
     text = _by_key(sample_report(**changes))["attacked"].text
     assert "and 2 tests with invented patients" in text
-    assert "at least 0.45 and could have found at most 3.50" in text
-    assert "every noisy step in view: at least 2.10" in text
+    assert "epsilon 3.50 at most (shown: at least 0.45; to whoever" in text
+    assert "sees every noisy step: at least 2.10" in text
     plain = sample_report(**changes, exchange__kind=measured("none", "manifest.json"))
     assert "at least 3.30" in _by_key(plain)["attacked"].text  # there it could be seen

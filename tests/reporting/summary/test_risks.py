@@ -56,7 +56,7 @@ def test_no_verdict_and_no_epsilon_alone(sample_report: Sample) -> None:
 
 def test_membership_has_odds_attack_and_ceiling(sample_report: Sample) -> None:
     text = _by_id(sample_report())["membership"].evidence
-    for part in ("from 50:50 to at most 79:21", "2.1 % of the members", "at most 3.50"):
+    for part in ("from 50:50 to at most 79:21", "2.1 % of members", "3.50 at most"):
         assert part in text
     untested = sample_report(audit__was_done=measured(False, "audit.json"))
     assert "Not tested: 0 attacks" in _by_id(untested)["membership"].evidence
@@ -95,8 +95,23 @@ def test_attribute_and_reconstruction_say_what_was_measured_or_that_nothing_was(
     text = after["attribute"].evidence
     assert "sex: with the model 0.62, without it 0.60, difference 0.02 (-0.03 to 0.07)" in text
     text = after["reconstruction"].evidence
-    assert "as sent: PSNR, dB 11, guessed without any update 14; 1 row on what nobody" in text
+    assert "as sent, PSNR, dB 11 (guessed without any update 14); 1 row on what nobody" in text
     assert "88" not in text
+
+
+def test_of_many_views_the_best_and_the_worst_are_named(sample_report: Sample) -> None:
+    rows = tuple(
+        {"view": f"as sent, {name}", "measure": measure, "value": value, "prior": prior,
+         "difference": {"value": value - prior}, "verdict": ""}
+        for name, measure, value, prior in (
+            ("one step", "PSNR, dB", 11.0, 14.0), ("four steps", "SSIM", 0.3, 0.2),
+            ("a batch", "recall of words", 0.1, 0.2))
+    )  # fmt: skip
+    report = sample_report(audit__inversion=measured(rows, "audit.json"))
+    text = _by_id(report)["reconstruction"].evidence
+    assert "best of 3 rows: as sent, four steps, SSIM 0.3 (" in text
+    assert "worst: as sent, a batch, recall of words 0.1 (" in text
+    assert "one step" not in text
 
 
 def test_what_people_answered_is_filled_in_and_only_that(sample_report: Sample) -> None:
