@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-from privfin.reporting.blocks_privacy import Component
+from privfin.reporting.blocks_exchange import Component
 from privfin.reporting.blocks_results import CellResult, Interval
 from privfin.reporting.facts import Fact
 from privfin.reporting.formats.markdown import gap

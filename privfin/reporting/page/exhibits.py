@@ -8,10 +8,17 @@ from typing import Any
 from privfin.reporting.blocks_results import AttackResult, Interval
 from privfin.reporting.facts import Fact, Strict
 from privfin.reporting.numbers import delta_text
-from privfin.reporting.page import charts, tables
+from privfin.reporting.page import (
+    charts_budget,
+    charts_intervals,
+    charts_rates,
+    tables_people,
+    tables_privacy,
+    tables_results,
+)
 from privfin.reporting.page.labels import FIELDS
 from privfin.reporting.page.svg import Chart
-from privfin.reporting.page.tables import Table
+from privfin.reporting.page.tables import Table, one_row, rows_table
 from privfin.reporting.schema import Report
 
 Exhibit = tuple[Chart | Table, ...]
@@ -30,12 +37,12 @@ def exhibit(report: Report, path: str, fact: Fact[Any]) -> Exhibit:
         names = tuple((str(key), str(value)) for key, value in rows.items())
         return (Table(FIELDS[path], ("of", "value"), names),)
     if isinstance(rows, Strict):
-        return (tables.one_row(FIELDS[path], rows),)
+        return (one_row(FIELDS[path], rows),)
     if not isinstance(rows, tuple) or not rows or not isinstance(rows[0], Strict):
         return ()
     if path in _OWN:
         return tuple(_OWN[path](report))
-    return (tables.rows_table(_caption(report, path), rows),)
+    return (rows_table(_caption(report, path), rows),)
 
 
 def _caption(report: Report, path: str) -> str:
@@ -56,12 +63,12 @@ def _trade_off(report: Report) -> Iterator[Chart | Table]:
     guarantee = report.guarantee
     curve = guarantee.curve.get()
     if not (guarantee.epsilon.is_known and guarantee.delta.is_known):
-        yield tables.rows_table(FIELDS["guarantee.curve"], curve)
+        yield rows_table(FIELDS["guarantee.curve"], curve)
         return
     shown = _of_all_patients(report, "outsider")
     parts = (curve, guarantee.epsilon.get(), guarantee.delta.get(), shown)
-    yield charts.trade_off_chart(*parts)
-    yield from tables.trade_off(*parts)
+    yield charts_rates.trade_off_chart(*parts)
+    yield from tables_privacy.trade_off(*parts)
 
 
 def _of_all_patients(report: Report, observer: str) -> list[AttackResult]:
@@ -78,26 +85,26 @@ def _attacks(report: Report) -> Iterator[Chart | Table]:
         shown = _of_all_patients(report, observer)
         shown = [row for row in shown if row.curve]
         if shown:
-            yield charts.roc_chart(observer, shown, place)
+            yield charts_rates.roc_chart(observer, shown, place)
         mine = [row for row in rows if row.observer == observer]
-        yield from tables.attacks(observer, mine, _delta(report))
+        yield from tables_privacy.attacks(observer, mine, _delta(report))
 
 
 def _auroc(ident: str, which: str, rows: Sequence[tuple[str, Interval]]) -> Iterator[Chart]:
     """A chart, unless every value was withheld or is not defined."""
     if any(found.value is not None for _, found in rows):
-        yield charts.auroc_chart(ident, which, rows)
+        yield charts_intervals.auroc_chart(ident, which, rows)
 
 
 def _cells(report: Report) -> Iterator[Chart | Table]:
     rows = report.utility.cells.get()
     yield from _auroc("cells", "by available modalities", [(row.cell, row.auroc) for row in rows])
-    yield tables.cells(rows, "Results by available modalities")
+    yield tables_results.cells(rows, "Results by available modalities")
     for place, row in enumerate(rows):
         if row.labels:
             of_labels = [(one.label, one.auroc) for one in row.labels]
             yield from _auroc(f"labels-{place}", f"of labels, {row.cell}", of_labels)
-            yield tables.labels(row)
+            yield tables_results.labels(row)
 
 
 def _groups(report: Report) -> Iterator[Chart | Table]:
@@ -107,43 +114,45 @@ def _groups(report: Report) -> Iterator[Chart | Table]:
         of_groups = [(f"{group.group}, {row.cell}", row.auroc) for group in mine
                      for row in group.cells]  # fmt: skip
         yield from _auroc(f"groups-{place}", f"of subgroups by {by}", of_groups)
-        yield from tables.groups(by, mine)
+        yield from tables_results.groups(by, mine)
 
 
 def _compared(report: Report) -> Iterator[Chart | Table]:
     runs = report.comparison.runs.get()
-    yield tables.promises(runs)
+    yield tables_results.promises(runs)
     cells = list(dict.fromkeys(cell for run in runs for cell in run.auroc))
     for place, cell in enumerate(cells):
         of_runs = [(run.name, run.auroc[cell]) for run in runs if cell in run.auroc]
         yield from _auroc(f"runs-{place}", f"of the runs, {cell}", of_runs)
-    yield from tables.compared(runs, cells)
+    yield from tables_results.compared(runs, cells)
 
 
 def _cost(report: Report) -> Iterator[Chart | Table]:
     rows = report.utility.cost_of_privacy.get()
-    yield charts.cost_chart(rows)
-    yield tables.rows_table("Macro AUROC with privacy and without it", rows)
+    yield charts_intervals.cost_chart(rows)
+    yield rows_table("Macro AUROC with privacy and without it", rows)
 
 
 def _attributes(report: Report) -> Iterator[Chart | Table]:
     rows = report.audit.attributes.get()
-    yield charts.attributes_chart(rows)
-    yield tables.rows_table(FIELDS["audit.attributes"], rows)
+    yield charts_intervals.attributes_chart(rows)
+    yield rows_table(FIELDS["audit.attributes"], rows)
 
 
 def _budgets(report: Report) -> Iterator[Chart | Table]:
     rows = report.ledger.budgets.get()
     for place, one in enumerate(rows):
-        bar = charts.budget_bar(one, f"chart-budget-{place}")
+        bar = charts_budget.budget_bar(one, f"chart-budget-{place}")
         if bar is not None:
             yield bar
-    yield tables.rows_table(_caption(report, "ledger.budgets"), rows)
+    yield rows_table(_caption(report, "ledger.budgets"), rows)
 
 
 #: Facts whose rows are shown in a way of their own.
 _OWN: dict[str, Callable[[Report], Iterable[Chart | Table]]] = {
-    "guarantee.observers": lambda report: tables.observers(report.guarantee.observers.get()),
+    "guarantee.observers": lambda report: tables_privacy.observers(
+        report.guarantee.observers.get()
+    ),
     "guarantee.curve": _trade_off,
     "ledger.budgets": _budgets,
     "audit.attacks": _attacks,
@@ -152,7 +161,9 @@ _OWN: dict[str, Callable[[Report], Iterable[Chart | Table]]] = {
     "utility.groups": _groups,
     "utility.cost_of_privacy": _cost,
     "comparison.runs": _compared,
-    "risks.risks": lambda report: tables.risks(report.risks.risks.get()),
-    "clause_map.clauses": lambda report: tables.clauses(report.clause_map.clauses.get()),
-    "sign_off.signatures": lambda report: [tables.signatures(report.sign_off.signatures.get())],
+    "risks.risks": lambda report: tables_people.risks(report.risks.risks.get()),
+    "clause_map.clauses": lambda report: tables_people.clauses(report.clause_map.clauses.get()),
+    "sign_off.signatures": lambda report: [
+        tables_people.signatures(report.sign_off.signatures.get())
+    ],
 }

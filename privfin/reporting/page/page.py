@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 
 from privfin.reporting.facts import Fact, Strict
-from privfin.reporting.page import charts
+from privfin.reporting.page.charts_budget import budget_bar, budget_title
 from privfin.reporting.page.exhibits import Exhibit, exhibit
 from privfin.reporting.page.labels import BLOCKS, FIELDS
 from privfin.reporting.page.svg import Chart
@@ -161,8 +161,8 @@ def _bars(report: Report) -> tuple[Sequence[Bar], int]:
     ordered = sorted(budgets, key=lambda one: not one.is_over)
     bars = [
         Bar(
-            charts.budget_title(one),
-            charts.budget_bar(one, f"bar-{place}"),
+            budget_title(one),
+            budget_bar(one, f"bar-{place}"),
         )
         for place, one in enumerate(ordered[:_MOST_BARS])
     ]

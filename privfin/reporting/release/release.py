@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from privfin.reporting.blocks_exchange import Exchange, Reproducibility
 from privfin.reporting.blocks_people import Data, Parties, ReleaseClass, Risks
-from privfin.reporting.blocks_privacy import Exchange, Reproducibility
 from privfin.reporting.facts import derived
 from privfin.reporting.release.audit import release_audit
 from privfin.reporting.release.coarse import (
