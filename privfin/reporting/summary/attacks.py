@@ -86,9 +86,9 @@ def best_attack(report: Report) -> str:
     if point is None or point.tpr.value is None:
         return f"How many members {best.attack} found is withheld or not defined."
     return (
-        f"The best, {best.attack} as seen by the {best.observer}, found "
-        f"{percent(point.tpr.value)} of members{_interval(audit, point)} at 1 % false alarms; "
-        f"guessing finds 1 %{_promised(report, best)}."
+        f"At 1 % false alarms the best, {best.attack} as seen by the {best.observer}, found "
+        f"{percent(point.tpr.value)} of members{_interval(audit, point)}; guessing "
+        f"finds 1 %{_promised(report, best)}."
     )
 
 
@@ -97,7 +97,7 @@ def _interval(audit: Audit, point: TprAtFpr) -> str:
     if low is None or high is None or not audit.confidence.is_known:
         return ""
     level = percent(audit.confidence.get())
-    return f" ({level} interval {percent(low)} to {percent(high)})"
+    return f" ({level} interval {percent(low).removesuffix(' %')} to {percent(high)})"
 
 
 def _promised(report: Report, best: AttackResult) -> str:
@@ -158,4 +158,4 @@ def _white_box(report: Report) -> str:
     shown = _bounds(report, white_box=True)
     if not shown:
         return ""
-    return f"; to whoever sees every noisy step: at least {at_least(max(shown))}"
+    return f", or {at_least(max(shown))} with every noisy step in view"

@@ -321,7 +321,7 @@ def test_what_attacks_found_is_short_and_whole(sample_report: Sample) -> None:
     text = _by_key(sample_report())["attacked"].text
     assert len(text.split()) <= 75
     for part in ("3 attacks (quick suite)", "none contradicts", "lira as seen by the outsider",
-                 "2.1 % of members (95 % interval 1.05 % to 4.2 %)", "guessing finds 1 %",
+                 "2.1 % of members (95 % interval 1.05 to 4.2 %)", "guessing finds 1 %",
                  "the promise allows up to 24.2 %", "3.50 at most", "at least 0.20"):  # fmt: skip
         assert part in text
 
@@ -488,7 +488,6 @@ def test_tests_that_see_every_step_are_not_mixed_with_those_of_observers(
     }
     text = _by_key(sample_report(**changes))["attacked"].text
     assert "and 2 tests with invented patients" in text
-    assert "epsilon 3.50 at most (shown: at least 0.45; to whoever" in text
-    assert "sees every noisy step: at least 2.10" in text
+    assert "epsilon 3.50 at most (shown: at least 0.45, or 2.10 with every" in text
     plain = sample_report(**changes, exchange__kind=measured("none", "manifest.json"))
     assert "at least 3.30" in _by_key(plain)["attacked"].text  # there it could be seen
