@@ -68,7 +68,7 @@ def test_a_whole_report_follows_the_schema_for_every_audience(audited: Path) -> 
 def test_the_run_without_changes_has_nothing_bad(audited: Path) -> None:
     answers = said(audited)
     assert not [key for key, (tone, _) in answers.items() if tone == "bad"]
-    assert "loss" in answers["attacked"][1]
+    assert "attacks (quick suite)" in answers["attacked"][1]
     assert "Tests could show epsilon" in answers["attacked"][1]
 
 
