@@ -99,9 +99,9 @@ def report(
     """Write a report on a finished run."""
     from privfin.cli.display import plain_console
     from privfin.files import write_bytes
-    from privfin.reporting.canonical import canonical_json
     from privfin.reporting.files import read_formats, report_files, seal_name
-    from privfin.reporting.signing import ReportKey
+    from privfin.reporting.sealing.canonical import canonical_json
+    from privfin.reporting.sealing.signing import ReportKey
 
     wanted = read_formats(formats)
     who = _audience(audience)
@@ -150,10 +150,10 @@ def questions(
     """Write the answers file: only what a person has to answer, each explained."""
     from privfin.cli.display import plain_console
     from privfin.files import write_bytes
-    from privfin.reporting.answers import read_answers
+    from privfin.reporting.answers.answers import read_answers
+    from privfin.reporting.answers.questions import answers_template
     from privfin.reporting.evidence import read_evidence
-    from privfin.reporting.questions import answers_template
-    from privfin.reporting.risks import RISK_IDS
+    from privfin.reporting.summary.risks import RISK_IDS
 
     evidence = read_evidence(run)
     given = None if answers is None else read_answers(answers)
@@ -192,7 +192,7 @@ def _audience(name: str) -> Audience:
 
 def _build(console: Console, runs: Sequence[Path], audience: Audience, file: Path | None) -> Report:
     from privfin.cli.display import TrainingDisplay
-    from privfin.reporting.answers import Answers, read_answers
+    from privfin.reporting.answers.answers import Answers, read_answers
     from privfin.reporting.build import build_report
     from privfin.reporting.evidence import read_evidence
 
@@ -209,7 +209,7 @@ def _build(console: Console, runs: Sequence[Path], audience: Audience, file: Pat
 
 
 def _refuse_to_replace_signed(seal: Path) -> None:
-    from privfin.reporting.seal import open_seal
+    from privfin.reporting.sealing.seal import open_seal
 
     try:
         signatures = open_seal(seal.read_bytes())[1]

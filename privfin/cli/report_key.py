@@ -21,7 +21,7 @@ def key(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Make a key to sign reports with, and print its public key."""
-    from privfin.reporting.signing import ReportKey
+    from privfin.reporting.sealing.signing import ReportKey
 
     public = ReportKey.make(file).public
     if as_json:

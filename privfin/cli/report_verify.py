@@ -13,7 +13,7 @@ import typer
 from privfin.errors import SealError
 
 if TYPE_CHECKING:
-    from privfin.reporting.checks import Check
+    from privfin.reporting.sealing.checks import Check
 
 EPILOG = """Examples:
 
@@ -38,7 +38,7 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say in one line each what still is as it was sealed, and what is not."""
-    from privfin.reporting.verify import verify_report
+    from privfin.reporting.sealing.verify import verify_report
 
     checks = verify_report(file, run=run, public_key=public_key, ledger_home=home)
     failed = [one.subject for one in checks if one.holds is False]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from privfin.reporting.answers import Answers
+from privfin.reporting.answers.answers import Answers
 from privfin.reporting.blocks_people import Audience, ClauseMap, ReleaseClass, Risks
 from privfin.reporting.clauses import clause_map
 from privfin.reporting.collect.about import about_block
@@ -28,10 +28,10 @@ from privfin.reporting.collect.tuning import tuning_block
 from privfin.reporting.collect.utility import utility_block
 from privfin.reporting.evidence import Evidence
 from privfin.reporting.facts import Fact, not_assessed
-from privfin.reporting.release import for_release
-from privfin.reporting.risks import RISK_IDS, propose_risks, with_decisions
+from privfin.reporting.release.release import for_release
 from privfin.reporting.schema import Report
-from privfin.reporting.summary import summarise
+from privfin.reporting.summary.page_one import summarise
+from privfin.reporting.summary.risks import RISK_IDS, propose_risks, with_decisions
 
 #: How far a report for each audience may travel.
 RELEASE_CLASSES: dict[Audience, ReleaseClass] = {

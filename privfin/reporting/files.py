@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 from privfin.errors import ConfigError, nearest
-from privfin.reporting.canonical import canonical_json, digest
-from privfin.reporting.card import model_card
-from privfin.reporting.cyclonedx import bill_of_materials
-from privfin.reporting.glossary import GLOSSARY
-from privfin.reporting.page import report_page
-from privfin.reporting.pdf import to_pdf
-from privfin.reporting.registry import registry_entry
+from privfin.reporting.formats.card import model_card
+from privfin.reporting.formats.cyclonedx import bill_of_materials
+from privfin.reporting.formats.pdf import to_pdf
+from privfin.reporting.formats.registry import registry_entry
+from privfin.reporting.page.page import report_page
 from privfin.reporting.schema import Report
-from privfin.reporting.seal import seal, statement
-from privfin.reporting.signing import ReportKey
+from privfin.reporting.sealing.canonical import canonical_json, digest
+from privfin.reporting.sealing.seal import seal, statement
+from privfin.reporting.sealing.signing import ReportKey
+from privfin.reporting.summary.glossary import GLOSSARY
 
 Format = Literal["html", "json", "md", "pdf", "registry", "cyclonedx"]
 FORMATS: tuple[Format, ...] = get_args(Format)

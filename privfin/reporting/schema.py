@@ -13,6 +13,7 @@ from typing import Any, Literal
 import pydantic
 
 from privfin.errors import UserInputError
+from privfin.reporting.blocks_exchange import Exchange, Implementation, Reproducibility, Security
 from privfin.reporting.blocks_people import (
     About,
     ClauseMap,
@@ -25,16 +26,7 @@ from privfin.reporting.blocks_people import (
     SignOff,
     Tuning,
 )
-from privfin.reporting.blocks_privacy import (
-    Accounting,
-    Exchange,
-    Guarantee,
-    Implementation,
-    LedgerBlock,
-    Mechanism,
-    Reproducibility,
-    Security,
-)
+from privfin.reporting.blocks_privacy import Accounting, Guarantee, LedgerBlock, Mechanism
 from privfin.reporting.blocks_results import Audit, ComparisonBlock, Utility
 from privfin.reporting.facts import Strict
 

@@ -17,11 +17,11 @@ from privfin.data.load import load_source
 from privfin.errors import UserInputError
 from privfin.privacy.ledger import DataSet, Ledger, dataset_keys
 from privfin.privacy.policy import write_template
-from privfin.reporting.answers import Answers
+from privfin.reporting.answers.answers import Answers
 from privfin.reporting.build import build_report
-from privfin.reporting.canonical import canonical_json
 from privfin.reporting.evidence import read_evidence
 from privfin.reporting.schema import Report, read_report, report_content, report_schema
+from privfin.reporting.sealing.canonical import canonical_json
 
 AUDIENCES = ("officer", "engineer", "public")
 
@@ -68,8 +68,8 @@ def test_a_whole_report_follows_the_schema_for_every_audience(audited: Path) -> 
 def test_the_run_without_changes_has_nothing_bad(audited: Path) -> None:
     answers = said(audited)
     assert not [key for key, (tone, _) in answers.items() if tone == "bad"]
-    assert "loss" in answers["attacked"][1]
-    assert "could have found at most" in answers["attacked"][1]
+    assert "attacks (quick suite)" in answers["attacked"][1]
+    assert "Tests could show epsilon" in answers["attacked"][1]
 
 
 def test_a_missing_audit(mine: Path, audited: Path) -> None:

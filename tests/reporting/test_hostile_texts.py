@@ -15,9 +15,9 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from markdown_it import MarkdownIt
 
-from privfin.reporting.card import model_card
-from privfin.reporting.cyclonedx import bill_of_materials
-from privfin.reporting.registry import registry_entry
+from privfin.reporting.formats.card import model_card
+from privfin.reporting.formats.cyclonedx import bill_of_materials
+from privfin.reporting.formats.registry import registry_entry
 from privfin.reporting.schema import Report, report_content
 
 HOSTILE = (

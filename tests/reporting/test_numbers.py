@@ -1,259 +1,105 @@
-"""Numbers of a report are found again from the run directory, without the code that made them.
-
-Epsilon by dp_accounting alone, AUROC by scikit-learn from the stored model and the held-out
-records, bytes from the sizes of messages in ``docs/reference/messages.md``. What is compared are
-the report's blocks where they exist, and the files that blocks are made from.
-"""
+"""Numbers in sentences: rounded to the side that promises less, and readable."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections import Counter
-from collections.abc import Callable
-from functools import cache
-from pathlib import Path
-from typing import Any
+from decimal import Decimal
 
-import numpy as np
 import pytest
-import torch
-from dp_accounting import dp_event
-from dp_accounting.pld import PLDAccountant
-from safetensors.numpy import load_file
-from sklearn.metrics import average_precision_score, roc_auc_score
+from hypothesis import given
+from hypothesis import strategies as st
 
-from privfin.config import parse_config
-from privfin.models.segments import initial_model
-from privfin.reporting.collect.accounting import accounting_block
-from privfin.reporting.collect.exchange import exchange_block
-from privfin.reporting.collect.guarantee import guarantee_block
-from privfin.reporting.collect.mechanism import mechanism_block
-from privfin.reporting.evidence import Evidence
-
-Runs = Callable[[str], Path]
-Of = Callable[[str], Evidence]
-
-#: Of privacy losses. The report's accountant uses this one for runs of this size: with it nothing
-#: but rounding may differ.
-GRID = 1e-3
-#: A ten times finer grid gives a smaller upper bound on the same epsilon: measured, by 1e-7 to
-#: 3e-6 of it, for runs like these. It never gives a larger one.
-FINER, GRID_COSTS = 1e-4, 1e-5
+from privfin.reporting.numbers import (
+    DOWN,
+    NEAREST,
+    UP,
+    at_least,
+    at_most,
+    counted,
+    data_size,
+    delta_text,
+    exact_size,
+    listed,
+    number_of,
+    percent,
+    percent_at_most,
+    significant,
+)
 
 
-def read(path: Path, name: str) -> dict[str, Any]:
-    return dict(json.loads((path / name).read_text()))
+@given(st.floats(-1e6, 1e6), st.integers(0, 4))
+def test_limits_are_on_their_side_and_near(value: float, places: int) -> None:
+    low, high = Decimal(at_least(value, places)), Decimal(at_most(value, places))
+    assert low <= Decimal(repr(value)) <= high
+    assert high - low <= Decimal(1).scaleb(-places)
 
 
-def events(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (path / "events.jsonl").read_text().splitlines()]
+@given(st.floats(min_value=1e-12, max_value=1e12), st.integers(min_value=1, max_value=6))
+def test_significant_digits_keep_bounds_true_and_are_close(value: float, digits: int) -> None:
+    up, down, near = (float(significant(value, digits, way)) for way in (UP, DOWN, NEAREST))
+    assert down <= value <= up
+    step = 10.0 ** (math.floor(math.log10(value)) - digits + 1)
+    assert up - down <= 1.01 * step * 10  # a power of ten may lie between
+    assert min(up - value, value - down) == pytest.approx(abs(near - value), abs=1e-9 * value)
 
 
-def steps_of(path: Path) -> dict[str, int]:
-    """Steps by site: started rounds times local steps, and what was fine-tuned."""
-    training = read(path, "manifest.json")["config"]["training"]
-    found: Counter[str] = Counter()
-    for event in events(path):
-        if event["event"] == "site-round-started":
-            found[event["site"]] += training["local_steps"]
-        elif event["event"] == "site-fine-tuning-started":
-            found[event["site"]] += training["fine_tune_steps"]
-    return dict(found)
+@given(st.floats(min_value=0.0, max_value=1.0, exclude_max=True), st.sampled_from([UP, NEAREST]))
+def test_less_than_all_is_never_shown_as_all(share: float, rounding: str) -> None:
+    shown = percent(share, rounding).removesuffix(" %")
+    assert Decimal(shown) < 100
+    assert float(shown) == pytest.approx(100 * share, rel=1.01e-2, abs=1e-9)
 
 
-@cache
-def epsilon_of(steps: tuple[tuple[float, float, int], ...], delta: float, grid: float) -> float:
-    """Of (noise multiplier, sampling rate, steps), all together."""
-    accountant = PLDAccountant(value_discretization_interval=grid)
-    for noise, rate, count in steps:
-        step = dp_event.PoissonSampledDpEvent(rate, dp_event.GaussianDpEvent(noise))
-        accountant.compose(step, count)
-    return float(accountant.get_epsilon(delta))
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.021, "2.1"), (0.0211, "2.11"), (0.99966, "99.97"), (1.0, "100"), (0.0, "0"),
+     (0.999, "99.9"), (0.5, "50"), (0.95, "95"), (0.0001, "0.01")],
+)  # fmt: skip
+def test_percent(value: float, shown: str) -> None:
+    assert percent(value) == f"{shown} %"
 
 
-def spent(path: Path) -> dict[str, tuple[tuple[float, float, int], float]]:
-    """What each site ran, and its delta."""
-    steps = steps_of(path)
-    return {
-        one["site"]: (
-            (one["noise_multiplier"], one["sampling_rate"], steps[one["site"]]),
-            one["delta"],
-        )
-        for one in read(path, "manifest.json")["plan"]
-    }
+@pytest.mark.parametrize(
+    ("value", "rounding", "text"),
+    [
+        (7.9999, UP, "8"),
+        (8.0001, UP, "8.01"),
+        (8.0001, DOWN, "8"),
+        (0.1, UP, "0.1"),
+        (0.0, UP, "0"),
+        (math.inf, UP, "infinite"),
+        (1e-5, NEAREST, "1e-05"),
+    ],
+)
+def test_significant_digits(value: float, rounding: str, text: str) -> None:
+    assert significant(value, 3, rounding) == text
 
 
-@pytest.mark.parametrize("kind", ["dp", "json", "ckks", "fine-tuned", "dropped", "secure"])
-def test_epsilon(kind: str, report_run: Runs, evidence_of: Of) -> None:
-    evidence = evidence_of(kind)
-    guarantee, mechanism = guarantee_block(evidence), mechanism_block(evidence)
-    found = {
-        site: epsilon_of((ran,), delta, GRID)
-        for site, (ran, delta) in spent(report_run(kind)).items()
-    }
-    stated = {site.site: site.epsilon for site in mechanism.sites.get()}
-    assert stated == pytest.approx(found, rel=1e-9)
-    headline = max(found.values())
-    assert guarantee.epsilon.get() == pytest.approx(headline, rel=1e-9)
-    assert accounting_block(evidence).recomputed_epsilon.get() == pytest.approx(headline, rel=1e-9)
-    for row in guarantee.observers.get():
-        assert row.epsilon == pytest.approx(headline, rel=1e-9)
+@given(st.floats(0, 1))
+def test_a_share_at_most_is_not_below_it(share: float) -> None:
+    assert Decimal(percent_at_most(share).split()[0]) >= Decimal(repr(share)) * 100 - Decimal(
+        "1e-9"
+    )
 
 
-@pytest.mark.parametrize("kind", ["dp", "fine-tuned"])
-def test_the_grid_costs_next_to_nothing(kind: str, report_run: Runs, evidence_of: Of) -> None:
-    """So the stated epsilon is no artefact of one grid, and is an upper bound on a finer one's."""
-    by_site = spent(report_run(kind))
-    for site in mechanism_block(evidence_of(kind)).sites.get():
-        ran, delta = by_site[site.site]
-        finer = epsilon_of((ran,), delta, FINER)
-        assert finer <= site.epsilon * (1 + 1e-9)
-        assert site.epsilon == pytest.approx(finer, rel=GRID_COSTS)
-
-
-@pytest.mark.parametrize("kind", ["dp", "dropped"])
-def test_epsilon_at_every_site(kind: str, report_run: Runs, evidence_of: Of) -> None:
-    by_site = spent(report_run(kind)).values()
-    delta = max(delta for _, delta in by_site)
-    found = epsilon_of(tuple(ran for ran, _ in by_site), delta, GRID)
-    stated = guarantee_block(evidence_of(kind)).epsilon_at_every_site.get()
-    assert stated == pytest.approx(found, rel=1e-9)
-
-
-def test_epsilon_would_differ_if_a_step_were_left_out(report_run: Runs, evidence_of: Of) -> None:
-    """What the test above would find: a round, or the fine-tuning, that is not counted."""
-    for kind in ("dp", "fine-tuned", "dropped"):
-        (noise, rate, count), delta = spent(report_run(kind))["site-01"]
-        stated = guarantee_block(evidence_of(kind)).epsilon.get()
-        fewer = epsilon_of(((noise, rate, count - 1),), delta, GRID)
-        assert fewer < stated * (1 - 100 * GRID_COSTS)
-
-
-@pytest.mark.parametrize("kind", ["inf", "reproducible"])
-def test_no_epsilon_where_nothing_is_private(kind: str, report_run: Runs, evidence_of: Of) -> None:
-    privacy = read(report_run(kind), "manifest.json")["config"]["privacy"]
-    assert privacy["epsilon"] == "inf" or privacy["reproducible"]
-    assert math.isinf(guarantee_block(evidence_of(kind)).epsilon.get())
-    assert math.isinf(accounting_block(evidence_of(kind)).recomputed_epsilon.get())
-
-
-@pytest.mark.parametrize("kind", ["dp", "fine-tuned", "dropped"])
-def test_steps_rounds_and_delta_times_patients(
-    kind: str, report_run: Runs, evidence_of: Of
-) -> None:
-    path, evidence = report_run(kind), evidence_of(kind)
-    mechanism = mechanism_block(evidence)
-    assert {site.site: site.steps for site in mechanism.sites.get()} == steps_of(path)
-    finished = sum(event["event"] == "round-finished" for event in events(path))
-    started = Counter(e["site"] for e in events(path) if e["event"] == "site-round-started")
-    assert mechanism.rounds.get() == max(started.values()) >= finished
-    assert finished == read(path, "metrics.json")["rounds"]
-    plan, sites = (read(path, "manifest.json")[name] for name in ("plan", "sites"))
-    for site, declared in zip(plan, sites, strict=True):
-        batch = read(path, "manifest.json")["config"]["training"]["batch_size"]
-        assert site["sampling_rate"] == batch / declared["patients"]
-    largest = max(site["patients"] for site in sites) * max(site["delta"] for site in plan)
-    assert guarantee_block(evidence).delta_times_patients.get() == pytest.approx(largest)
-
-
-def test_bytes_without_encryption(report_run: Runs, evidence_of: Of) -> None:
-    """A site sends 4 bytes a parameter each round, and gets the sum of all of them back."""
-    path = report_run("json")
-    parameters = sum(tensor.size for tensor in load_file(path / "model.safetensors").values())
-    messages = 2 * 3  # rounds, sites
-    block = exchange_block(evidence_of("json"))
-    assert block.bytes_down.get() == messages * 4 * parameters
-    envelopes = block.bytes_up.get() - messages * 4 * parameters
-    # Header, lengths and signature: less than a kilobyte each.
-    assert 0 < envelopes < messages * 1000
-
-
-def test_bytes_with_encryption(report_run: Runs, evidence_of: Of) -> None:
-    """131,208 bytes a ciphertext of 2 x 8,191 numbers, and the key in a box for two sites."""
-    path = report_run("dp")
-    parameters = sum(tensor.size for tensor in load_file(path / "model.safetensors").values())
-    a_message = math.ceil(parameters / (2 * 8191)) * 131_208
-    block = exchange_block(evidence_of("dp"))
-    boxes = block.bytes_down.get() - 6 * a_message
-    # A box holds both keys (262 kB public, 131 kB secret) and what seals them.
-    assert 2 * 393_000 < boxes < 2 * 395_000
-    others = block.bytes_up.get() - 6 * a_message - boxes - 262_000
-    assert 0 < others < (6 + 3) * 1000
-
-
-@pytest.fixture(scope="module")
-def scored(
-    report_run: Runs, prepared: Callable[..., Any]
-) -> Callable[[str], dict[str, tuple[Any, Any, list[str]]]]:
-    """Scores, labels and patients by cell: the stored model on the held-out records.
-
-    The run directory holds no patient's scores, so they are made again, from the stored weights.
-    """
-
-    def score(kind: str) -> dict[str, tuple[Any, Any, list[str]]]:
-        path = report_run(kind)
-        manifest = read(path, "manifest.json")
-        config = parse_config(manifest["config"], "manifest.json")
-        test = prepared(config).test
-        assert test.fingerprint == manifest["data_sha256"]["held-out"]
-        model = initial_model(config, len(manifest["label_names"]))
-        weights = load_file(path / "model.safetensors")
-        model.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in weights.items()})
-        model.eval()
-        found = {}
-        for cell, held in (
-            ("both", {"image", "text"}), ("image only", {"image"}), ("text only", {"text"}),
-        ):  # fmt: skip
-            rows = np.flatnonzero(np.all([test.batch.present[m].numpy() for m in held], axis=0))
-            batch = test.batch.rows(torch.from_numpy(rows)).only(frozenset(held))
-            with torch.no_grad():
-                logits = model(batch).numpy().astype(np.float64)
-            patients = [test.patient_ids[row] for row in rows]
-            found[cell] = (1 / (1 + np.exp(-logits)), batch.labels.numpy(), patients)
-        return found
-
-    return score
-
-
-@pytest.mark.parametrize("kind", ["dp", "inf"])
-def test_utility(kind: str, scored: Callable[[str], Any], evidence_of: Of) -> None:
-    """Macro AUROC, AUPRC and Brier score, and every label's, by scikit-learn's definitions."""
-    metrics = evidence_of(kind).metrics
-    cells = scored(kind)
-    assert set(metrics["cells"]) == set(cells)
-    for cell, (scores, labels, patients) in cells.items():
-        stated = metrics["cells"][cell]
-        assert (stated["records"], stated["patients"]) == (len(scores), len(set(patients)))
-        macro: dict[str, list[float]] = {"auroc": [], "auprc": [], "brier": []}
-        by_label = {row["name"]: row for row in stated["labels"]}
-        for at, name in enumerate(evidence_of(kind).manifest["label_names"]):
-            is_known = ~np.isnan(labels[:, at])
-            truth, score = labels[is_known, at], scores[is_known, at]
-            row = by_label[name]
-            assert row["positives"] == int(truth.sum())
-            if len(np.unique(truth)) < 2:
-                assert row["left_out"]
-                continue
-            of_label = {
-                "auroc": roc_auc_score(truth, score),
-                "auprc": average_precision_score(truth, score),
-                "brier": float(np.mean((score - truth) ** 2)),
-            }
-            for metric, value in of_label.items():
-                assert row[metric] == pytest.approx(value, abs=1e-6), (cell, name, metric)
-                if not row["left_out"]:
-                    macro[metric].append(value)
-        for metric, values in macro.items():
-            assert len(values) > 3
-            assert stated[f"macro_{metric}"] == pytest.approx(np.mean(values), abs=1e-6)
-
-
-def test_scores_of_another_model_give_another_auroc(
-    scored: Callable[[str], Any], evidence_of: Of
-) -> None:
-    """The test above would notice figures of another run."""
-    scores, labels, _ = scored("inf")["both"]
-    known = [at for at in range(labels.shape[1]) if len(np.unique(labels[:, at])) == 2]
-    macro = np.mean([roc_auc_score(labels[:, at], scores[:, at]) for at in known])
-    assert abs(macro - evidence_of("dp").metrics["cells"]["both"]["macro_auroc"]) > 1e-3
+def test_words() -> None:
+    assert at_most(7.99993842) == "8.00"
+    assert at_most(8.0) == "8.00"
+    assert at_most(math.inf) == at_least(math.inf) == "infinite"
+    assert at_most(-math.inf) == "-infinite"
+    assert (at_most(8.00001), at_least(7.99999)) == ("8.01", "7.99")
+    assert delta_text(1e-5) == "1e-05"
+    assert delta_text(1.00001e-6) == "1.001e-06"
+    assert at_least(-1.504) == "-1.51"
+    assert percent_at_most(0.24201) == "24.3 %"
+    assert counted(1125) == "1,125"
+    assert counted("1 to 10") == "1 to 10"
+    assert number_of(1, "patient") == "1 patient"
+    assert number_of("about 1,100", "patient") == "about 1,100 patients"
+    assert number_of(2, "study", "studies") == "2 studies"
+    assert data_size(999) == "999 bytes"
+    assert data_size(14328774) == "14.3 MB"
+    assert exact_size(999) == "999 bytes"
+    assert exact_size(14328774) == "14,328,774 bytes (14.3 MB)"
+    assert data_size(2 * 10**9) == "2.0 GB"
+    assert [listed(["a", "b", "c"][:i]) for i in (1, 2, 3)] == ["a", "a and b", "a, b and c"]

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from privfin.errors import UserInputError
-from privfin.reporting.answers import SOURCE, Answers
+from privfin.reporting.answers.answers import SOURCE, Answers
+from privfin.reporting.answers.questions import answered
 from privfin.reporting.blocks_people import About, Audience
 from privfin.reporting.evidence import Evidence
 from privfin.reporting.facts import Fact, declared, derived, measured
-from privfin.reporting.questions import answered
 from privfin.runs import now
 
 _EPOCH = "SOURCE_DATE_EPOCH"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from privfin.reporting.answers import Answers
+from privfin.reporting.answers.answers import Answers
+from privfin.reporting.answers.questions import answered, is_simulated
 from privfin.reporting.blocks_people import Count, Data
 from privfin.reporting.collect.utility import cell_entries
 from privfin.reporting.evidence import Evidence
 from privfin.reporting.facts import Fact, derived, measured, not_assessed
-from privfin.reporting.questions import answered, is_simulated
 
 _MANIFEST, _METRICS = "manifest.json", "metrics.json"
 #: Sources that name no patients, and what counts as one there.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from privfin.federation.statement import readable_segments
-from privfin.reporting.blocks_privacy import Exchange
+from privfin.reporting.blocks_exchange import Exchange
 from privfin.reporting.collect.guarantee import is_private
 from privfin.reporting.collect.messages import wire_messages
 from privfin.reporting.collect.reading import AUDIT, EVENTS, MANIFEST, PRIVACY, number

@@ -10,12 +10,7 @@ import numpy as np
 from privfin.federation.guarantee import profile_against
 from privfin.federation.statement import claim
 from privfin.privacy.tradeoff import true_positive_rate
-from privfin.reporting.blocks_privacy import (
-    ColludingSites,
-    Guarantee,
-    ObserverGuarantee,
-    TradeOff,
-)
+from privfin.reporting.blocks_privacy import ColludingSites, Guarantee, ObserverGuarantee, TradeOff
 from privfin.reporting.collect.reading import (
     EVENTS,
     MANIFEST,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from privfin.federation.statement import SIDE_CHANNELS
-from privfin.reporting.blocks_privacy import Component, Implementation
+from privfin.reporting.blocks_exchange import Component, Implementation
 from privfin.reporting.collect.reading import MANIFEST, PRIVACY
 from privfin.reporting.evidence import Evidence
 from privfin.reporting.facts import Fact, derived, measured, not_assessed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from privfin.config import RunConfig
 from privfin.federation.statement import readable_segments
-from privfin.reporting.blocks_privacy import WireMessage
+from privfin.reporting.blocks_exchange import WireMessage
 from privfin.reporting.evidence import Evidence
 
 _SIGNED = "Ed25519 signature of the site"

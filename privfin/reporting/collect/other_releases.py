@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from privfin.reporting.answers import Answers
+from privfin.reporting.answers.answers import Answers
+from privfin.reporting.answers.questions import answered
 from privfin.reporting.blocks_people import OtherReleases, Release
 from privfin.reporting.evidence import Evidence
 from privfin.reporting.facts import derived, measured
-from privfin.reporting.questions import answered
 
 _READERS = "whoever gets {} or this report"
 _IN_WORDS = {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from privfin.reporting.answers import Answers
+from privfin.reporting.answers.answers import Answers
+from privfin.reporting.answers.questions import answered
 from privfin.reporting.blocks_people import Departure, Parties, Site
 from privfin.reporting.evidence import Evidence
 from privfin.reporting.facts import measured
-from privfin.reporting.questions import answered
 
 
 def parties_block(evidence: Evidence, answers: Answers) -> Parties:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from privfin.reporting.answers import Answers
+from privfin.reporting.answers.answers import Answers
+from privfin.reporting.answers.questions import answered
 from privfin.reporting.blocks_people import Purpose
 from privfin.reporting.evidence import Evidence
 from privfin.reporting.facts import Fact, derived, measured
-from privfin.reporting.questions import answered
 
 _MANIFEST = "manifest.json"
 

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from privfin.errors import UserInputError
-from privfin.reporting.blocks_privacy import FileHash, Reproducibility
+from privfin.reporting.blocks_exchange import FileHash, Reproducibility
 from privfin.reporting.collect.commands import check_commands, repeat_command
 from privfin.reporting.collect.mechanism import randomness
 from privfin.reporting.collect.reading import AUDIT, EVENTS, MANIFEST, METRICS, PRIVACY

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from privfin.federation.statement import readable_segments
-from privfin.reporting.answers import Answers
-from privfin.reporting.blocks_privacy import Security, Threat
+from privfin.reporting.answers.answers import Answers
+from privfin.reporting.blocks_exchange import Security, Threat
 from privfin.reporting.collect.guarantee import is_private
 from privfin.reporting.collect.reading import MANIFEST, PRIVACY, number, percent_up
 from privfin.reporting.evidence import Evidence

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from privfin.reporting.answers import SOURCE, Answers
-from privfin.reporting.asked import ROLES
+from privfin.reporting.answers.answers import SOURCE, Answers
+from privfin.reporting.answers.asked import ROLES
+from privfin.reporting.answers.questions import questions, signing_roles
 from privfin.reporting.blocks_people import Signature, SignOff
 from privfin.reporting.evidence import Evidence
 from privfin.reporting.facts import declared, derived
-from privfin.reporting.questions import questions, signing_roles
 
 
 def sign_off_block(evidence: Evidence, answers: Answers, risk_ids: Sequence[str] = ()) -> SignOff:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from privfin.reporting.answers import Answers
+from privfin.reporting.answers.answers import Answers
+from privfin.reporting.answers.questions import answered, unanswered
 from privfin.reporting.blocks_people import Tuning
 from privfin.reporting.evidence import Evidence
 from privfin.reporting.facts import measured
-from privfin.reporting.questions import answered, unanswered
 
 
 def tuning_block(evidence: Evidence, answers: Answers) -> Tuning:

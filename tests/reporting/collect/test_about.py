@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 
 from privfin.errors import UserInputError
-from privfin.reporting.answers import Answers
+from privfin.reporting.answers.answers import Answers
 from privfin.reporting.collect.about import about_block
 from privfin.reporting.evidence import Evidence
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from privfin.reporting.answers import Answers
+from privfin.reporting.answers.answers import Answers
 from privfin.reporting.collect.data import data_block
 from privfin.reporting.evidence import Evidence
 

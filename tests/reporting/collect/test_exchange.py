@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from privfin.reporting.blocks_privacy import WireMessage
+from privfin.reporting.blocks_exchange import WireMessage
 from privfin.reporting.collect.exchange import exchange_block
 from privfin.reporting.evidence import Evidence
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from privfin.reporting.answers import Answers
+from privfin.reporting.answers.answers import Answers
 from privfin.reporting.collect.other_releases import other_releases_block
 from privfin.reporting.evidence import Evidence
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from privfin.errors import UserInputError
-from privfin.reporting.answers import Answers
+from privfin.reporting.answers.answers import Answers
 from privfin.reporting.collect.parties import parties_block
 from privfin.reporting.evidence import Evidence, read_evidence
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from privfin.reporting.answers import Answers
+from privfin.reporting.answers.answers import Answers
 from privfin.reporting.blocks_people import Purpose
 from privfin.reporting.collect.purpose import purpose_block
 from privfin.reporting.evidence import Evidence

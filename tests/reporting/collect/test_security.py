@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from privfin.reporting.answers import Answers
-from privfin.reporting.blocks_privacy import Security, Threat
+from privfin.reporting.answers.answers import Answers
+from privfin.reporting.blocks_exchange import Security, Threat
 from privfin.reporting.collect.security import security_block
 from privfin.reporting.evidence import Evidence
 

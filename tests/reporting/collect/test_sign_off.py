@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from privfin.reporting.answers import Answers
+from privfin.reporting.answers.answers import Answers
+from privfin.reporting.answers.questions import questions
 from privfin.reporting.collect.sign_off import sign_off_block
 from privfin.reporting.evidence import Evidence
-from privfin.reporting.questions import questions
 
 
 def test_nobody_has_signed(edited: Callable[..., Evidence]) -> None:

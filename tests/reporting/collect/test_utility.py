@@ -14,7 +14,7 @@ from privfin.evaluation.groups import GroupResult
 from privfin.evaluation.histograms import Bounded
 from privfin.federation.metric_results import FederatedCell, FederatedLabel, FederatedMetrics
 from privfin.files import jsonable
-from privfin.reporting.answers import Answers
+from privfin.reporting.answers.answers import Answers
 from privfin.reporting.blocks_results import CellResult
 from privfin.reporting.collect.data import data_block
 from privfin.reporting.collect.utility import cell_results, utility_block

@@ -1,0 +1,1 @@
+"""The report as model card, registry entry, bill of materials and PDF."""

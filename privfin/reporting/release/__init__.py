@@ -1,0 +1,1 @@
+"""Copies of a report for people outside: withheld, and made coarse."""

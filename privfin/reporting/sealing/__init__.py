@@ -1,0 +1,1 @@
+"""Sealing a report, and checking a sealed one."""

@@ -1,0 +1,1 @@
+"""Page one, the proposed risks and the words that a report explains."""
