@@ -1,8 +1,9 @@
 """The ``privfin`` command and what its exit codes mean.
 
 0 done, 1 failed, 2 bad input, 3 over the privacy budget, 4 a ledger, a claim or a sealed report
-does not hold, 5 a rule is broken or a person has to decide, 6 a message was refused, 130 interrupted
-(the run can be resumed). No traceback reaches a user unless ``PRIVFIN_DEBUG=1`` asks for one.
+does not hold, 5 a rule is broken or a person has to decide, 6 a message was refused, 130
+interrupted (the run can be resumed). No traceback reaches a user unless ``PRIVFIN_DEBUG=1`` asks
+for one.
 """
 
 from __future__ import annotations
