@@ -29,6 +29,7 @@ from privfin.reporting.collect.accounting import accounting_block
 from privfin.reporting.collect.exchange import exchange_block
 from privfin.reporting.collect.guarantee import guarantee_block
 from privfin.reporting.collect.mechanism import mechanism_block
+from privfin.reporting.collect.utility import utility_block
 from privfin.reporting.evidence import Evidence
 
 Runs = Callable[[str], Path]
@@ -219,34 +220,38 @@ def scored(
 @pytest.mark.parametrize("kind", ["dp", "inf"])
 def test_utility(kind: str, scored: Callable[[str], Any], evidence_of: Of) -> None:
     """Macro AUROC, AUPRC and Brier score, and every label's, by scikit-learn's definitions."""
-    metrics = evidence_of(kind).metrics
+    rows = {one.cell: one for one in utility_block(evidence_of(kind)).cells.get()}
     cells = scored(kind)
-    assert set(metrics["cells"]) == set(cells)
+    assert set(rows) == set(cells)
     for cell, (scores, labels, patients) in cells.items():
-        stated = metrics["cells"][cell]
-        assert (stated["records"], stated["patients"]) == (len(scores), len(set(patients)))
+        stated = rows[cell]
+        assert (stated.records, stated.patients) == (len(scores), len(set(patients)))
         macro: dict[str, list[float]] = {"auroc": [], "auprc": [], "brier": []}
-        by_label = {row["name"]: row for row in stated["labels"]}
+        by_label = {row.label: row for row in stated.labels}
         for at, name in enumerate(evidence_of(kind).manifest["label_names"]):
             is_known = ~np.isnan(labels[:, at])
             truth, score = labels[is_known, at], scores[is_known, at]
             row = by_label[name]
-            assert row["positives"] == int(truth.sum())
+            assert row.positives == int(truth.sum())
             if len(np.unique(truth)) < 2:
-                assert row["left_out"]
+                assert row.left_out
                 continue
             of_label = {
                 "auroc": roc_auc_score(truth, score),
                 "auprc": average_precision_score(truth, score),
                 "brier": float(np.mean((score - truth) ** 2)),
             }
+            said = {"auroc": row.auroc.value, "auprc": row.auprc.value, "brier": row.brier}
             for metric, value in of_label.items():
-                assert row[metric] == pytest.approx(value, abs=1e-6), (cell, name, metric)
-                if not row["left_out"]:
+                assert said[metric] == pytest.approx(value, abs=1e-6), (cell, name, metric)
+                if not row.left_out:
                     macro[metric].append(value)
+        of_cell = {
+            "auroc": stated.auroc.value, "auprc": stated.auprc.value, "brier": stated.brier,
+        }  # fmt: skip
         for metric, values in macro.items():
             assert len(values) > 3
-            assert stated[f"macro_{metric}"] == pytest.approx(np.mean(values), abs=1e-6)
+            assert of_cell[metric] == pytest.approx(np.mean(values), abs=1e-6)
 
 
 def test_scores_of_another_model_give_another_auroc(
@@ -256,4 +261,7 @@ def test_scores_of_another_model_give_another_auroc(
     scores, labels, _ = scored("inf")["both"]
     known = [at for at in range(labels.shape[1]) if len(np.unique(labels[:, at])) == 2]
     macro = np.mean([roc_auc_score(labels[:, at], scores[:, at]) for at in known])
-    assert abs(macro - evidence_of("dp").metrics["cells"]["both"]["macro_auroc"]) > 1e-3
+    rows = {one.cell: one for one in utility_block(evidence_of("dp")).cells.get()}
+    stated = rows["both"].auroc.value
+    assert stated is not None
+    assert abs(macro - stated) > 1e-3
