@@ -42,7 +42,9 @@ def put(path: Path, content: bytes) -> None:
     path.chmod(0o600)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     st.binary(max_size=200),
     st.text(min_size=1, max_size=40),

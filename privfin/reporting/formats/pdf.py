@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import NoReturn
 
+from PIL import ImageFile
+
 from privfin.errors import UserInputError
 
 
@@ -23,6 +25,7 @@ def to_pdf(html: str) -> bytes:
         UserInputError: WeasyPrint or Pango is missing.
         ValueError: the page asks for another file.
     """
+    accepted = ImageFile.LOAD_TRUNCATED_IMAGES
     try:
         weasyprint = importlib.import_module("weasyprint")
     except (ImportError, OSError) as error:  # OSError: Pango cannot be loaded
@@ -31,6 +34,10 @@ def to_pdf(html: str) -> bytes:
             f"({str(error).splitlines()[0]}): "
             'pip install "privfin[pdf]" and your system\'s Pango (libpango), then try again'
         ) from error
+    finally:
+        # WeasyPrint makes Pillow take half images for whole ones, in the whole process: patients'
+        # images that are cut short must still be refused.
+        ImageFile.LOAD_TRUNCATED_IMAGES = accepted
     asked: list[str] = []
 
     def refuse(url: str, headers: object = None) -> NoReturn:

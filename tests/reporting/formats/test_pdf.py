@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from PIL import ImageFile
 
 from privfin.errors import UserInputError
 from privfin.reporting.formats.pdf import to_pdf
@@ -96,3 +97,9 @@ def test_what_is_missing_is_said_in_one_line(
         to_pdf(PAGE)
     assert "\n" not in str(found.value)
     assert str(error).splitlines()[0] in str(found.value)
+
+
+def test_printing_does_not_make_broken_images_of_patients_whole() -> None:
+    """WeasyPrint switches a check of Pillow off for the whole process when it is imported."""
+    to_pdf("<!doctype html><title>x</title><p>words</p>")
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
