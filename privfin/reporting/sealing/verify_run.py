@@ -11,6 +11,7 @@ from privfin.privacy.accounting import SubsampledGaussianEvent
 from privfin.privacy.composition import Spend, total_epsilon
 from privfin.reporting.numbers import delta_text
 from privfin.reporting.release.coarse import digits_up, power_of_ten_up
+from privfin.reporting.release.release import GUESSABLE_FILES
 from privfin.reporting.schema import Report
 from privfin.reporting.sealing.checks import Check, read_object, sha256_of
 from privfin.reporting.sealing.seal import Statement
@@ -35,6 +36,12 @@ def check_run(sealed: Statement, report: Report | None, run: Path) -> list[Check
         files.append(
             Check("run/audit.json", False, "the run was audited since: make the report again")
         )
+    if report is not None and report.report.release_class.value == "public":
+        files += [
+            Check(f"run/{name}", None, "a public copy names no hash of it, so not compared")
+            for name in GUESSABLE_FILES
+            if name not in sealed.run_files
+        ]
     is_whole = all(one.holds is not False for one in files)
     return [_run_id(sealed, run), *files, _epsilon(report, run, is_whole)]
 

@@ -162,6 +162,20 @@ def test_a_public_copy_holds_if_it_rounds_up_what_the_run_cost(
     assert made.wrong() == wrong
 
 
+def test_files_that_a_public_copy_names_no_hash_of_are_said_to_be_unchecked(
+    sealed_report: Make,
+) -> None:
+    kept = ({"file": "model.safetensors", "sha256": "0" * 64},)
+    made = sealed_report(
+        report__release_class=derived("public", "audience"),
+        reproducibility__files=measured(kept, "files"),
+    )
+    checks = made.check()
+    assert one_of(checks, "run/model.safetensors").holds is False
+    for name in ("manifest.json", "metrics.json", "privacy.json"):
+        assert one_of(checks, f"run/{name}").holds is None
+
+
 @pytest.mark.parametrize(
     ("release_class", "stated", "wrong"),
     [("public", 1e-4, set()), ("public", 2e-5, {"epsilon"}), ("internal", 1e-4, {"epsilon"})],
