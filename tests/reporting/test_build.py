@@ -69,7 +69,7 @@ def test_the_run_without_changes_has_nothing_bad(audited: Path) -> None:
     answers = said(audited)
     assert not [key for key, (tone, _) in answers.items() if tone == "bad"]
     assert "attacks (quick suite)" in answers["attacked"][1]
-    assert "Tests could show epsilon" in answers["attacked"][1]
+    assert "Observers could show epsilon" in answers["attacked"][1]
 
 
 def test_a_missing_audit(mine: Path, audited: Path) -> None:
