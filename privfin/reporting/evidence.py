@@ -71,7 +71,7 @@ class Evidence:
         """
         try:
             yield
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserInputError(
                 f"{self.run.path / name} is damaged ({type(error).__name__}: "
                 f"{str(error).partition(chr(10))[0]})"

@@ -156,3 +156,11 @@ def test_a_damaged_file_is_named(mine: Path) -> None:
     (mine / "privacy.json").write_text(json.dumps(statement))
     with pytest.raises(UserInputError, match=r"privacy\.json is damaged"):
         built(mine)
+
+
+def test_a_number_too_large_for_a_float_is_no_internal_error(mine: Path) -> None:
+    statement = json.loads((mine / "privacy.json").read_text())
+    statement["observers"]["outsider"]["certainty_of_epsilon_alone"] = 10**400
+    (mine / "privacy.json").write_text(json.dumps(statement))
+    with pytest.raises(UserInputError, match=r"privacy\.json is damaged"):
+        built(mine)
