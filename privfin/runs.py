@@ -114,9 +114,16 @@ class Run:
         return _read_json(path)
 
     def events(self) -> list[dict[str, Any]]:
-        """Everything that happened, oldest first."""
+        """Everything that happened, oldest first.
+
+        Raises:
+            DataError: the file cannot be read, or a line other than a cut one is no event.
+        """
         path = self.path / "events.jsonl"
-        lines = path.read_bytes().splitlines() if path.exists() else []
+        try:
+            lines = path.read_bytes().splitlines() if path.exists() else []
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
         found: list[dict[str, Any]] = []
         # The machine may have stopped in the middle of a line: the last one, or one before which
         # `record` left its mark. What a cut line announced had not begun yet.
@@ -124,11 +131,13 @@ class Run:
         for number, line in reversed(list(enumerate(lines, start=1))):
             try:
                 event = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 if not may_be_cut:
                     raise DataError(f"{path} line {number} is not valid JSON") from error
                 event = {"event": "unreadable"}
             else:
+                if not isinstance(event, dict) or "event" not in event:
+                    raise DataError(f"{path} line {number} names no event")
                 may_be_cut = event["event"] == _CUT
             found.append(event)
         return found[::-1]
@@ -383,7 +392,7 @@ def now() -> str:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserInputError(f"{path} cannot be read as JSON") from error
     if not isinstance(content, dict):
         raise UserInputError(f"{path} is not a JSON object")

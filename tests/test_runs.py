@@ -80,7 +80,18 @@ def test_what_is_not_a_run_is_refused_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b'{"format": 1', b"[1]", b"\xff\xfe", b'{"format": 2}', b"{}", b"null"]
+    "content",
+    [
+        b"",
+        b"{",
+        b'{"format": 1',
+        b"[1]",
+        b"\xff\xfe",
+        b'{"format": 2}',
+        b"{}",
+        b"null",
+        b"[" * 200_000,
+    ],
 )
 def test_a_manifest_that_is_corrupt_or_foreign_is_refused(run, content):
     (run.path / "manifest.json").write_bytes(content)
@@ -98,6 +109,21 @@ def test_results_are_read_or_refused(run, name):
         getattr(run, name)
     (run.path / f"{name}.json").write_text('{"a": 1}', encoding="utf-8")
     assert getattr(run, name) == {"a": 1}
+
+
+@pytest.mark.parametrize("line", [b"[]", b"3", b"{}", b"null", b"[" * 200_000 + b"\n{}"])
+def test_events_that_are_none_are_refused(run, line):
+    """JSON of another kind is no cut line, which a stopped machine may leave."""
+    (run.path / "events.jsonl").write_bytes(line + b"\n")
+    with pytest.raises(DataError, match="line"):
+        run.events()
+
+
+def test_events_that_cannot_be_read_are_refused(run):
+    (run.path / "events.jsonl").unlink(missing_ok=True)
+    (run.path / "events.jsonl").mkdir()
+    with pytest.raises(DataError, match="cannot be read"):
+        run.events()
 
 
 def test_versions_name_what_the_guarantee_rests_on():

@@ -71,7 +71,7 @@ class Evidence:
         """
         try:
             yield
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserInputError(
                 f"{self.run.path / name} is damaged ({type(error).__name__}: "
                 f"{str(error).partition(chr(10))[0]})"
@@ -102,7 +102,7 @@ def _audit(run: Run) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserInputError(f"{path} cannot be read as JSON") from error
     if not isinstance(content, dict):
         raise UserInputError(f"{path} is not a JSON object")

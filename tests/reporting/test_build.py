@@ -69,7 +69,7 @@ def test_the_run_without_changes_has_nothing_bad(audited: Path) -> None:
     answers = said(audited)
     assert not [key for key, (tone, _) in answers.items() if tone == "bad"]
     assert "attacks (quick suite)" in answers["attacked"][1]
-    assert "Tests could show epsilon" in answers["attacked"][1]
+    assert "Observers could show epsilon" in answers["attacked"][1]
 
 
 def test_a_missing_audit(mine: Path, audited: Path) -> None:
@@ -153,6 +153,14 @@ def test_an_overspent_budget(
 def test_a_damaged_file_is_named(mine: Path) -> None:
     statement = json.loads((mine / "privacy.json").read_text())
     del statement["observers"]
+    (mine / "privacy.json").write_text(json.dumps(statement))
+    with pytest.raises(UserInputError, match=r"privacy\.json is damaged"):
+        built(mine)
+
+
+def test_a_number_too_large_for_a_float_is_no_internal_error(mine: Path) -> None:
+    statement = json.loads((mine / "privacy.json").read_text())
+    statement["observers"]["outsider"]["certainty_of_epsilon_alone"] = 10**400
     (mine / "privacy.json").write_text(json.dumps(statement))
     with pytest.raises(UserInputError, match=r"privacy\.json is damaged"):
         built(mine)

@@ -46,16 +46,17 @@ _FINGERPRINTS = (
     "data can check the guess"
 )
 _FILES = (
-    "hashes of the privacy statement and of the configuration are left out: trying numbers of "
-    "patients would find the ones that fit"
+    "hashes of the manifest, the metrics, the privacy statement and the configuration are left "
+    "out: whoever tries numbers of patients, or guesses the data, would find what fits"
 )
 _BYTES = "numbers of bytes are rounded up to two digits"
 _COMMANDS = "commands that name a number of patients are left out"
 _TEXTS = "numbers of patients in texts are rounded as they are elsewhere"
 _EXACT = "exact numbers of patients could be found from it"
 
-# Files whose content follows from a configuration and the numbers of patients alone.
-_GUESSABLE_FILES = ("privacy.json",)
+#: Files whose content follows from what is public (configuration, model, times), the numbers of
+#: patients and the data: the manifest holds the very fingerprints that are left out above.
+GUESSABLE_FILES = ("manifest.json", "metrics.json", "privacy.json")
 
 # Counts that small stand for much else in a text, such as a number of sites.
 _SMALLEST_IN_TEXT = 11
@@ -152,7 +153,7 @@ def _reproducibility(block: Reproducibility, exact: set[int], done: Withheld) ->
             "config_sha256": withheld(block.config_sha256, _EXACT),
             "files": changed(
                 block.files,
-                lambda rows: tuple(row for row in rows if row.file not in _GUESSABLE_FILES),
+                lambda rows: tuple(row for row in rows if row.file not in GUESSABLE_FILES),
             ),
         }
     )

@@ -10,6 +10,8 @@ from privfin.errors import PrivfinError, UserInputError
 from privfin.privacy.accounting import SubsampledGaussianEvent
 from privfin.privacy.composition import Spend, total_epsilon
 from privfin.reporting.numbers import delta_text
+from privfin.reporting.release.coarse import digits_up, power_of_ten_up
+from privfin.reporting.release.release import GUESSABLE_FILES
 from privfin.reporting.schema import Report
 from privfin.reporting.sealing.checks import Check, read_object, sha256_of
 from privfin.reporting.sealing.seal import Statement
@@ -34,6 +36,12 @@ def check_run(sealed: Statement, report: Report | None, run: Path) -> list[Check
         files.append(
             Check("run/audit.json", False, "the run was audited since: make the report again")
         )
+    if report is not None and report.report.release_class.value == "public":
+        files += [
+            Check(f"run/{name}", None, "a public copy names no hash of it, so not compared")
+            for name in GUESSABLE_FILES
+            if name not in sealed.run_files
+        ]
     is_whole = all(one.holds is not False for one in files)
     return [_run_id(sealed, run), *files, _epsilon(report, run, is_whole)]
 
@@ -78,15 +86,29 @@ def _epsilon(report: Report | None, run: Path, is_whole: bool) -> Check:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return Check("epsilon", False, f"privacy.json is malformed ({type(error).__name__})")
     stated = report.guarantee.epsilon.get()
+    is_public = report.report.release_class.value == "public"
     if report.guarantee.claim.value != claim:
         return Check("epsilon", False, "report and privacy.json do not claim the same")
-    if report.guarantee.delta.value != delta:
+    if report.guarantee.delta.value != (power_of_ten_up(delta) if is_public else delta):
         return Check("epsilon", False, "report and privacy.json do not state the same delta")
     where = f"at delta {delta_text(delta)} for one patient"
-    if not math.isclose(stated, again, rel_tol=_TOLERANCE):
+    if not (_is_rounded_up(stated, again) if is_public else _is_same(stated, again)):
         words = f"the report states {stated:.7g}, calculated again it is {again:.7g}, {where}"
         return Check("epsilon", False, words)
-    return Check("epsilon", True, f"calculated again from the run: {again:.7g} {where}; {claim}")
+    coarse = f", which this public copy states as {stated:.7g}" if is_public else ""
+    return Check(
+        "epsilon", True, f"calculated again from the run: {again:.7g} {where}{coarse}; {claim}"
+    )
+
+
+def _is_same(stated: float, again: float) -> bool:
+    return math.isclose(stated, again, rel_tol=_TOLERANCE)
+
+
+def _is_rounded_up(stated: float, again: float) -> bool:
+    """Whether a public copy states what it makes of ``again``, or of a number a hair from it."""
+    nearby = (again, again * (1 - _TOLERANCE), again * (1 + _TOLERANCE))
+    return any(stated == digits_up(one) for one in nearby)
 
 
 def _recomputed(privacy: dict[str, Any], run: Path) -> float:

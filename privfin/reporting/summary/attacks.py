@@ -87,9 +87,14 @@ def best_attack(report: Report) -> str:
         return f"How many members {best.attack} found is withheld or not defined."
     return (
         f"At 1 % false alarms the best, {best.attack} as seen by the {best.observer}, found "
-        f"{percent(point.tpr.value)} of members{_interval(audit, point)}; guessing "
+        f"{percent(point.tpr.value)} of {_whom(best)}{_interval(audit, point)}; guessing "
         f"finds 1 %{_promised(report, best)}."
     )
+
+
+def _whom(best: AttackResult) -> str:
+    """Whose members: of a part of the patients another attack may find a larger share."""
+    return "all members" if best.stratum == "all" else f"the members in '{best.stratum}'"
 
 
 def _interval(audit: Audit, point: TprAtFpr) -> str:
@@ -122,7 +127,7 @@ def ceiling(report: Report) -> str:
         unit = f"delta {delta_text(guarantee.delta.get())}, {unit}"
     shown = max(_bounds(report, white_box=False), default=0.0)
     text = (
-        f"Tests could show epsilon {at_least(largest)} at most (shown: at least "
+        f"Observers could show epsilon {at_least(largest)} at most (shown: at least "
         f"{at_least(shown)}{_white_box(report)}; {unit})"
     )
     if not guarantee.epsilon.is_known or not guarantee.is_private.is_known:

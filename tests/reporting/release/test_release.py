@@ -27,6 +27,7 @@ from privfin.reporting.release.coarse import coarse_count, size_of
 from privfin.reporting.release.facts import WITHHELD
 from privfin.reporting.release.release import for_release
 from privfin.reporting.schema import Report, report_content
+from privfin.reporting.sealing.seal import statement
 
 Sample = Callable[..., Report]
 
@@ -391,7 +392,18 @@ def test_what_names_or_guesses_others_is_gone(sample_report: Sample) -> None:
     assert [row.run for row in public.ledger.extract.get()] == ["another run", "this run"]
     assert public.ledger.extract.get()[1].populations == "population 1"
     assert public.data.fingerprints.note.startswith(WITHHELD)
-    assert "privacy.json" not in {row.file for row in public.reproducibility.files.get()}
+
+
+def test_hashes_of_what_can_be_guessed_are_gone(sample_report: Sample) -> None:
+    """With the rest public, each of these would tell whether a guess of counts or data is right."""
+    names = ("manifest.json", "events.jsonl", "metrics.json", "privacy.json", "model.safetensors")
+    rows = tuple({"file": name, "sha256": f"{i:02x}" * 32} for i, name in enumerate(names))
+    report = sample_report(reproducibility__files=measured(rows, "files"))
+    public = for_release(report, "public")
+    kept = [row.file for row in public.reproducibility.files.get()]
+    assert kept == ["events.jsonl", "model.safetensors"]
+    sealed = {one.name for one in statement(public, {}).subject}
+    assert sealed == {"run/events.jsonl", "run/model.safetensors"}
 
 
 def test_other_runs_beside_it_say_nothing_of_data(sample_report: Sample) -> None:

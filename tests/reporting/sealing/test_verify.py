@@ -135,6 +135,68 @@ def test_a_report_that_states_another_guarantee_than_its_run_fails(
     assert words in one_of(made.check(), "epsilon").words
 
 
+@pytest.mark.parametrize(
+    ("release_class", "stated", "wrong"),
+    [
+        ("public", 8.0, set()),
+        ("public", 7.9391, {"epsilon"}),
+        ("public", 7.9, {"epsilon"}),
+        ("public", 9.0, {"epsilon"}),
+        ("internal", 7.9391, set()),
+        ("internal", 8.0, {"epsilon"}),
+    ],
+)
+def test_a_public_copy_holds_if_it_rounds_up_what_the_run_cost(
+    sealed_report: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    release_class: str,
+    stated: float,
+    wrong: set[str],
+) -> None:
+    """Its epsilon is that of the run made coarse, and no other."""
+    monkeypatch.setattr(verify_run, "_recomputed", lambda privacy, run: 7.9391)
+    made = sealed_report(
+        report__release_class=derived(release_class, "audience"),
+        guarantee__epsilon=derived(stated, "privacy.json"),
+    )
+    assert made.wrong() == wrong
+
+
+def test_files_that_a_public_copy_names_no_hash_of_are_said_to_be_unchecked(
+    sealed_report: Make,
+) -> None:
+    kept = ({"file": "model.safetensors", "sha256": "0" * 64},)
+    made = sealed_report(
+        report__release_class=derived("public", "audience"),
+        reproducibility__files=measured(kept, "files"),
+    )
+    checks = made.check()
+    assert one_of(checks, "run/model.safetensors").holds is False
+    for name in ("manifest.json", "metrics.json", "privacy.json"):
+        assert one_of(checks, f"run/{name}").holds is None
+
+
+@pytest.mark.parametrize(
+    ("release_class", "stated", "wrong"),
+    [("public", 1e-4, set()), ("public", 2e-5, {"epsilon"}), ("internal", 1e-4, {"epsilon"})],
+)
+def test_a_public_copy_states_delta_as_a_power_of_ten(
+    sealed_report: Make, release_class: str, stated: float, wrong: set[str]
+) -> None:
+    made = sealed_report(
+        report__release_class=derived(release_class, "audience"),
+        guarantee__delta=measured(stated, "privacy.json"),
+        guarantee__epsilon=derived(8.0, "privacy.json"),
+        reproducibility__files=not_assessed("withheld", "release class"),
+    )
+    path = made.run / "privacy.json"
+    content = json.loads(path.read_text())
+    content["population"]["delta"] = 2e-5
+    path.write_text(json.dumps(content))
+    found = one_of(made.check(), "epsilon")
+    assert (found.words == "report and privacy.json do not state the same delta") is bool(wrong)
+
+
 def test_a_privacy_statement_that_does_not_follow_from_its_steps_fails(
     sealed_report: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

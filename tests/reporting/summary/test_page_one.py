@@ -317,11 +317,23 @@ def test_a_ceiling_below_the_promise_is_named_as_what_was_not_tested(
     assert "membership was no coin" in unknown.text
 
 
+def test_the_best_attack_is_called_so_only_for_the_patients_it_was_chosen_on(
+    sample_report: Sample,
+) -> None:
+    """Of a part of the patients another attack may find a larger share."""
+    report = sample_report()
+    assert "2.1 % of all members" in _by_key(report)["attacked"].text
+    rows = _rows(report, "audit", "attacks")
+    rows[report.audit.best_attack.get()]["stratum"] = "text only"
+    part = sample_report(audit__attacks=measured(tuple(rows), "audit.json"))
+    assert "2.1 % of the members in 'text only'" in _by_key(part)["attacked"].text
+
+
 def test_what_attacks_found_is_short_and_whole(sample_report: Sample) -> None:
     text = _by_key(sample_report())["attacked"].text
     assert len(text.split()) <= 75
     for part in ("3 attacks (quick suite)", "none contradicts", "lira as seen by the outsider",
-                 "2.1 % of members (95 % interval 1.05 to 4.2 %)", "guessing finds 1 %",
+                 "2.1 % of all members (95 % interval 1.05 to 4.2 %)", "guessing finds 1 %",
                  "the promise allows up to 24.2 %", "3.50 at most", "at least 0.20"):  # fmt: skip
         assert part in text
 

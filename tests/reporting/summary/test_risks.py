@@ -56,7 +56,7 @@ def test_no_verdict_and_no_epsilon_alone(sample_report: Sample) -> None:
 
 def test_membership_has_odds_attack_and_ceiling(sample_report: Sample) -> None:
     text = _by_id(sample_report())["membership"].evidence
-    for part in ("from 50:50 to at most 79:21", "2.1 % of members", "3.50 at most"):
+    for part in ("from 50:50 to at most 79:21", "2.1 % of all members", "3.50 at most"):
         assert part in text
     untested = sample_report(audit__was_done=measured(False, "audit.json"))
     assert "Not tested: 0 attacks" in _by_id(untested)["membership"].evidence
