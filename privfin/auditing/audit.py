@@ -7,6 +7,7 @@ What is reported are numbers computed without noise, which differential privacy 
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -162,6 +163,7 @@ class _Audit:
             inversion,
             left,
             passed(options.rules, measured),
+            hashlib.sha256((self.run.path / "model.safetensors").read_bytes()).hexdigest(),
         )
 
     def _next(self, stage: str) -> None:

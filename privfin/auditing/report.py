@@ -40,6 +40,7 @@ class AuditReport:
         inversion: gradient inversion.
         left_out: attacks that were not made, each with the reason.
         risks: rules of ``--fail-on`` that were passed.
+        model_sha256: of the file of the model that was attacked.
     """
 
     run_id: str
@@ -55,6 +56,7 @@ class AuditReport:
     inversion: dict[str, Any] | None = None
     left_out: Sequence[str] = ()
     risks: Sequence[str] = ()
+    model_sha256: str = ""
 
     def claim(self, observer: str) -> Claim:
         """The claim against whoever an attack calls so."""
@@ -87,6 +89,7 @@ class AuditReport:
         return {
             "format": FORMAT,
             "run_id": self.run_id,
+            "model_sha256": self.model_sha256,
             "suite": self.suite,
             "confidence": self.confidence,
             "shadows": self.shadows,

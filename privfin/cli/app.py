@@ -112,7 +112,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"internal error ({kind}); run again with PRIVFIN_DEBUG=1 for details", 1)
     if code == INTERRUPTED:  # also what typer makes of a KeyboardInterrupt, without a word
         return _fail(
-            "interrupted; a run goes on with train --resume, a sweep with the same command",
+            "interrupted; a run goes on with train --resume, all else with the same command",
             INTERRUPTED,
         )
     return code if isinstance(code, int) else 0

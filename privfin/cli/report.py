@@ -114,7 +114,9 @@ def report(
     if open_it and "html" not in wanted:
         raise ConfigError("--open needs html among --format")
     key = None if sign is None else ReportKey.read(sign)
-    folder = out or runs[0] / "report"
+    folder = runs[0] / "report" if out is None else out
+    if folder.exists() and not folder.is_dir():
+        raise UserInputError(f"--out {folder} is a file: name a folder")
     seal = folder / seal_name(who)
     if seal.exists() and not replace:
         _refuse_to_replace_signed(seal)
@@ -255,7 +257,12 @@ def _left_open(made: Report) -> list[str]:
     required = [q.key for q in questions.get() if q.is_required and not q.is_answered]
     if required:
         more = f" and {len(required) - 3} more" if len(required) > 3 else ""
-        found.append(f"{len(required)} required answers are open: {', '.join(required[:3])}{more}")
+        count = (
+            "1 required answer is"
+            if len(required) == 1
+            else f"{len(required)} required answers are"
+        )
+        found.append(f"{count} open: {', '.join(required[:3])}{more}")
     if not made.audit.was_done.is_known or not made.audit.was_done.get():
         found.append("the run was not audited")
     if made.audit.verdict.is_known and made.audit.verdict.get() != "none found":

@@ -62,6 +62,7 @@ def build_report(
         UserInputError: a file of the run is damaged, states less epsilon than its events cost, or
             the other runs cannot be compared.
     """
+    evidence.run.model()  # refuses one that is damaged or does not fit the configuration
     waiting: Fact[Any] = not_assessed("made from the other blocks", "privfin")
     with evidence.reading("privacy.json"):
         progress("calculating epsilon again")

@@ -147,6 +147,11 @@ def test_bad_options_are_refused(
     assert reason in refused("report", finished, *words)
 
 
+def test_a_file_is_no_folder_to_write_to(finished: Path, refused: Any) -> None:
+    Path("taken").write_text("x")
+    assert "taken is a file" in refused("report", finished, "--out", "taken")
+
+
 def test_answers_nobody_asked_for_are_refused(finished: Path, refused: Any) -> None:
     Path("answers.toml").write_text('[purpose]\nlegal_bases = "x"\n')
     line = refused("report", finished, "--answers", "answers.toml")

@@ -164,3 +164,53 @@ def test_a_number_too_large_for_a_float_is_no_internal_error(mine: Path) -> None
     (mine / "privacy.json").write_text(json.dumps(statement))
     with pytest.raises(UserInputError, match=r"privacy\.json is damaged"):
         built(mine)
+
+
+def test_a_verdict_milder_than_the_bounds_is_refused(mine: Path) -> None:
+    attacks = json.loads((mine / "audit.json").read_text())["attacks"]
+    attacks[0]["epsilon_bound"] = 50.0
+    change_audit(mine, attacks=attacks)
+    with pytest.raises(UserInputError, match="its own rows say 'contradiction'"):
+        built(mine)
+    change_audit(mine, attacks=attacks, verdict="contradiction", contradictions=["loss: 50"])
+    assert {one.key: one.tone for one in built(mine).summary}["attacked"] == "bad"
+
+
+def test_a_finding_that_the_verdict_hides_is_refused(mine: Path) -> None:
+    change_audit(mine, risks=["auc>0.5: loss"])
+    with pytest.raises(UserInputError, match="its own rows say 'risk'"):
+        built(mine)
+
+
+def test_an_audit_of_another_model_is_refused(mine: Path, finished_runs: Any) -> None:
+    other = finished_runs("inf").path / "model.safetensors"
+    shutil.copyfile(other, mine / "model.safetensors")
+    with pytest.raises(UserInputError, match="audit of another model"):
+        built(mine)
+
+
+def test_a_damaged_model_gets_no_report(mine: Path) -> None:
+    (mine / "audit.json").unlink()
+    model = mine / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:-100])
+    with pytest.raises(UserInputError, match=r"model\.safetensors"):
+        built(mine)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda s: s.update(unit="record"), "another unit"),
+        (lambda s: s.update(not_covered=s["not_covered"][1:]), "not_covered lacks"),
+        (lambda s: s.update(assumptions=[]), "does not state poisson-sampling as checked"),
+        (lambda s: s["assumptions"][-1].update(status="checked"), "settings-chosen-in-advance"),
+    ],
+)
+def test_a_statement_that_leaves_something_out_is_refused(
+    mine: Path, change: Callable[[dict[str, Any]], None], named: str
+) -> None:
+    statement = json.loads((mine / "privacy.json").read_text())
+    change(statement)
+    (mine / "privacy.json").write_text(json.dumps(statement))
+    with pytest.raises(UserInputError, match=named):
+        built(mine)

@@ -86,6 +86,7 @@ def _refuse_overstated(evidence: Evidence, again: Mapping[str, Any]) -> None:
             f"{path} claims '{claims[0]}', manifest.json '{claims[1]}', and the configuration "
             f"gives '{claims[2]}': {advice}"
         )
+    _refuse_left_out(evidence.privacy, again, f"{path}: {advice}")
     try:
         stated = dict(_figures(evidence.privacy))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -99,6 +100,20 @@ def _refuse_overstated(evidence: Evidence, again: Mapping[str, Any]) -> None:
                 f"{path} states {name} = {found:g}, but the plan and events.jsonl give {least:g}: "
                 f"{advice}"
             )
+
+
+def _refuse_left_out(stated: Mapping[str, Any], again: Mapping[str, Any], advice: str) -> None:
+    """Refuse a statement that names another unit, fewer gaps, or surer assumptions."""
+    for key in ("unit", "adjacency", "trust"):
+        if stated.get(key) != again[key]:
+            raise UserInputError(f"{advice}; it states another {key}")
+    missing = set(again["not_covered"]) - set(map(str, stated.get("not_covered", ())))
+    if missing:
+        raise UserInputError(f"{advice}; not_covered lacks '{min(missing)}'")
+    known = {(one.get("id"), one.get("status")) for one in stated.get("assumptions", ())}
+    for one in again["assumptions"]:
+        if (one["id"], one["status"]) not in known:
+            raise UserInputError(f"{advice}; it does not state {one['id']} as {one['status']}")
 
 
 def _is_enough(name: str, found: float, least: float) -> bool:

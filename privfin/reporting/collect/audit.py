@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
+from privfin.errors import UserInputError
 from privfin.reporting.blocks_results import (
     AttackResult,
     AttributeResult,
@@ -68,6 +69,7 @@ def _block(evidence: Evidence, content: dict[str, Any]) -> Audit:
     suite, left_out = str(content["suite"]), tuple(map(str, content["left_out"]))
     attacks = tuple(map(_attack, content["attacks"]))
     canaries = tuple(map(_canary, content["canaries"]))
+    _check_verdict(evidence, content, attacks, canaries)
 
     def rows(what: str, found: tuple[Any, ...], note: str = "") -> Fact[Any]:
         if found:
@@ -91,6 +93,30 @@ def _block(evidence: Evidence, content: dict[str, Any]) -> Audit:
         contradictions=measured(tuple(map(str, content["contradictions"])), _AUDIT),
         risks=measured(tuple(map(str, content["risks"])), _AUDIT),
     )
+
+
+def _check_verdict(
+    evidence: Evidence,
+    content: dict[str, Any],
+    attacks: Sequence[AttackResult],
+    canaries: Sequence[CanaryTest],
+) -> None:
+    """Refuse a verdict that is milder than the audit's own rows.
+
+    Raises:
+        UserInputError: a bound is above its claim, or a finding is listed, and the verdict does
+            not say so.
+    """
+    rows: list[AttackResult | CanaryTest] = [*attacks, *canaries]
+    above = any(one.epsilon_bound is not None and one.epsilon_bound > one.claim for one in rows)
+    wrong = above or any(one.is_contradiction for one in canaries) or content["contradictions"]
+    least = "contradiction" if wrong else "risk" if content["risks"] else "none found"
+    severity = ("none found", "risk", "contradiction")
+    if severity.index(content["verdict"]) < severity.index(least):
+        raise UserInputError(
+            f"{evidence.run.path / _AUDIT} says '{content['verdict']}', but its own rows say "
+            f"'{least}': audit the run again"
+        )
 
 
 def _is_encrypted(evidence: Evidence) -> bool:
