@@ -316,7 +316,9 @@ def _tampers() -> dict[str, Callable[[Any, Any], bytes]]:
         "another kind": lambda one, e: resigned(one, e, _parts(one, e), kind="finished"),
         "garbage": lambda one, e: bytes(range(256)) * 40,
         "nothing": lambda one, e: b"",
-        "a flipped bit": lambda one, e: e.reply[:-5000] + b"\1" + e.reply[-4999:],
+        "a flipped bit": lambda one, e: (
+            e.reply[:-5000] + bytes([e.reply[-5000] ^ 1]) + e.reply[-4999:]
+        ),
         "a cut envelope": lambda one, e: e.reply[:-1],
         "a cut ciphertext": lambda one, e: resigned(
             one, e, [_parts(one, e)[0][:-1], *_parts(one, e)[1:]]
