@@ -8,6 +8,7 @@ only, flushed to disk before a round takes a step), ``checkpoints/``, ``model.sa
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import struct
@@ -242,6 +243,10 @@ class Run:
         if not path.exists():
             raise UserInputError(f"{path} is not there: the run has not finished, use --resume")
         return self._read_model(path)
+
+    def model_sha256(self) -> str:
+        """SHA-256 of the final model's file, which must be there."""
+        return hashlib.sha256((self.path / "model.safetensors").read_bytes()).hexdigest()
 
     def local_model(self, site: str) -> MultimodalModel:
         """The model that a site fine-tuned for itself, in evaluation mode. Raises as `model`."""

@@ -7,7 +7,6 @@ What is reported are numbers computed without noise, which differential privacy 
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -163,7 +162,7 @@ class _Audit:
             inversion,
             left,
             passed(options.rules, measured),
-            hashlib.sha256((self.run.path / "model.safetensors").read_bytes()).hexdigest(),
+            self.run.model_sha256(),
         )
 
     def _next(self, stage: str) -> None:

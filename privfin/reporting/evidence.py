@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,7 +109,7 @@ def _audit(run: Run) -> dict[str, Any] | None:
     _check_format(content, path, _AUDIT_FORMAT)
     if content.get("run_id") != run.run_id:
         raise UserInputError(f"{path} is the audit of another run: audit this one again")
-    model = hashlib.sha256((run.path / "model.safetensors").read_bytes()).hexdigest()
+    model = run.model_sha256()
     if (content.get("model_sha256") or model) != model:  # audits of earlier versions have none
         raise UserInputError(f"{path} is the audit of another model: audit the run again")
     return content
